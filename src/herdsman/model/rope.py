@@ -1,0 +1,42 @@
+"""Rotary position embedding with Llama 3.1's frequency scaling (recipe: llama3 code, apply_scaling)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from herdsman.model.options import ModelOptions
+
+
+def rope_frequencies(model: ModelOptions) -> Tensor:
+    """Angular frequencies [head_width / 2] in float64, radians a position.
+
+    With scaling: wavelengths below original / high_freq_factor stay, those above original / low_freq_factor are
+    stretched by `factor`, and those between are blended linearly in original / wavelength.
+    """
+    exponents = torch.arange(0, model.head_width, 2, dtype=torch.float64) / model.head_width
+    frequencies = model.rope_theta**-exponents
+    scaling = model.rope_scaling
+    if scaling is None:
+        return frequencies
+    rotations = scaling.original_context * frequencies / (2 * math.pi)
+    blend = (rotations - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
+    blend = blend.clamp(0, 1)
+    return frequencies * (blend + (1 - blend) / scaling.factor)
+
+
+def rope_tables(model: ModelOptions, length: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines [length, head_width / 2] in float32 for positions 0 to length - 1."""
+    angles = torch.outer(torch.arange(length, dtype=torch.float64), rope_frequencies(model))
+    return angles.cos().float(), angles.sin().float()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turns each pair (x[i], x[i + width / 2]) by its position's angle, Hugging Face's layout of the pairs.
+
+    x: [batch, heads, seq, head_width]; cos, sin: [batch or 1, 1, seq, head_width / 2].
+    """
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)

@@ -1,0 +1,57 @@
+"""Losses as plain functions of tensors. All give sums, so that any split into micro-batches has the same gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+
+@dataclass
+class Loss:
+    """A sum over the trained items of a micro-batch, and how many there are.
+
+    Attributes:
+        total: scalar tensor, the sum to differentiate.
+        weight: what the sum is divided by, over all micro-batches of the step.
+        sums: further figures to log, each a sum over the same items.
+    """
+
+    total: Tensor
+    weight: float
+    sums: dict[str, float] = field(default_factory=dict)
+
+
+def token_logprobs(logits: Tensor, targets: Tensor) -> Tensor:
+    """Log-probability of each target: logits [..., vocab] and targets [...] give [...]."""
+    return torch.gather(logits, -1, targets[..., None])[..., 0] - logits.logsumexp(-1)
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Loss:
+    """Negative log-likelihood of targets [...], each times its weight [...] (1 if left out)."""
+    losses = torch.nn.functional.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none")
+    if weights is None:
+        return Loss(losses.sum(), float(targets.numel()))
+    return Loss((losses * weights.flatten()).sum(), float(weights.sum()))
+
+
+def ranking_loss(chosen: Tensor, rejected: Tensor) -> Loss:
+    """Reward model: -log sigmoid(r_chosen - r_rejected), Llama 2's loss without its margin (paper, section 4.1.2).
+
+    chosen, rejected: [pairs] rewards.
+    """
+    sums = {"accuracy": float((chosen > rejected).sum()), "margin": float((chosen - rejected).detach().sum())}
+    return Loss(-logsigmoid(chosen - rejected).sum(), float(len(chosen)), sums)
+
+
+def dpo_loss(
+    policy_chosen: Tensor, policy_rejected: Tensor, reference_chosen: Tensor, reference_rejected: Tensor, beta: float
+) -> Tensor:
+    """Direct preference optimisation, one value a pair: -log sigmoid(beta * difference of log-ratios).
+
+    Each argument: [pairs], a response's log-probability summed over its trained tokens. Header and terminator tokens
+    stay out of these sums (paper, section 4.1.4).
+    """
+    return -logsigmoid(beta * ((policy_chosen - reference_chosen) - (policy_rejected - reference_rejected)))
