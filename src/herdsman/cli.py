@@ -1,0 +1,268 @@
+"""The command line, thin: reads arguments, calls the library, turns errors into one sentence and an exit status."""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from herdsman import __version__
+from herdsman.errors import HerdsmanError, InputError, WorkspaceError
+from herdsman.progress import Progress
+from herdsman.recipe import load_recipe
+from herdsman.workspace import STARTED, Workspace
+
+app = typer.Typer(
+    help="Raise a herd of language models from raw web pages, the way Llama 3 was raised.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+out = Console(highlight=False)
+
+RecipeArgument = Annotated[Path, typer.Argument(help="A recipe file, such as recipes/tiny.toml.")]
+WorkspaceArgument = Annotated[Path, typer.Argument(help="A herd's folder, such as herds/tiny.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key, such as --set seed=2.")
+]
+
+
+@app.command("raise")
+def raise_(
+    recipe: RecipeArgument,
+    workspace: Annotated[Path | None, typer.Option(help="Where results go; herds/NAME if left out.")] = None,
+    until: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None,
+    set: SetOption = None,
+) -> None:
+    """Do it: run every stage of the recipe, from pages to a chat model. Run again to resume."""
+    from herdsman.stages import default_workspace, raise_herd
+
+    loaded = load_recipe(recipe, set)
+    root = workspace or default_workspace(loaded)
+    progress = Progress()
+    progress.line(f"Raising {loaded.name} into {root}")
+    did = raise_herd(loaded, Workspace(root), progress, until)
+    progress.line("Done." if did else "Nothing to do: every stage stands.")
+    if until is None:
+        progress.line(f"  report: {root / 'report.html'}\n  talk to it: herdsman chat {root}")
+
+
+@app.command()
+def plan(recipe: RecipeArgument, json_: JsonOption = False, set: SetOption = None) -> None:
+    """What will this recipe take? Exact parameters, training tokens and FLOPs."""
+    from herdsman.cluster.plan import plan as make_plan
+
+    loaded = load_recipe(recipe, set)
+    result = make_plan(loaded.model, loaded.tokenizer.vocab_size, loaded.pretrain)
+    if json_:
+        print(json.dumps({"recipe": loaded.name} | result.as_json(), indent=1))
+        return
+    parameters = result.parameters
+    out.print(
+        f"{loaded.name}: {parameters.total:,} parameters, {result.tokens:,} training tokens, {result.steps:,} steps"
+    )
+    out.print(
+        f"  parameters: embedding {parameters.embedding:,}, attention {parameters.attention:,}, "
+        f"feed-forward {parameters.feed_forward:,}, norms {parameters.norms:,}, output {parameters.output:,}"
+    )
+    out.print(f"  vocabulary: {result.vocab_size:,} rows; {result.chinchilla_multiple:.2f} x Chinchilla's tokens")
+    out.print(
+        f"  training: {result.flops_6nd:.4g} FLOPs by 6ND; {result.flops:.4g} with attention and no embedding look-up"
+    )
+    table = Table("phase", "steps", "tokens", "batch tokens", "sequence", "FLOPs", box=None, pad_edge=False)
+    for phase in result.phases:
+        table.add_row(
+            phase.name,
+            f"{phase.steps:,}",
+            f"{phase.tokens:,}",
+            f"{phase.batch_tokens:,}",
+            f"{phase.sequence_length:,}",
+            f"{phase.flops:.4g}",
+        )
+    out.print(table)
+
+
+@app.command()
+def status(workspace: WorkspaceArgument, json_: JsonOption = False) -> None:
+    """What is done, what is next, what it cost."""
+    from herdsman.stages import STAGE_NAMES, describe_result
+
+    space = _existing(workspace)
+    manifests = {name: space.manifest(name) for name in STAGE_NAMES}
+    states = {
+        name: "done" if manifest else "unfinished" if (space.folder(name) / STARTED).exists() else "waiting"
+        for name, manifest in manifests.items()
+    }
+    following = next((name for name in STAGE_NAMES if states[name] != "done"), None)
+    keys = ("counts", "wall_seconds", "cpu_seconds", "peak_memory_bytes", "sessions", "digest")
+    if json_:
+        details = {
+            n: {"state": states[n]} | {k: m[k] for k in keys} if m else {"state": states[n]}
+            for n, m in manifests.items()
+        }
+        print(json.dumps({"next": following, "stages": details}, indent=1))
+        return
+    table = Table("stage", "state", "wall", "CPU", "memory", "result", box=None, pad_edge=False)
+    for name, manifest in manifests.items():
+        if manifest is None:
+            table.add_row(name, states[name], "", "", "", "")
+            continue
+        table.add_row(
+            name,
+            "done",
+            f"{manifest['wall_seconds']:,.0f} s",
+            f"{manifest['cpu_seconds']:,.0f} s",
+            f"{manifest['peak_memory_bytes'] / 2**20:,.0f} MiB",
+            describe_result(space, name).partition(": ")[2],
+        )
+    out.print(table)
+    done = [manifest for manifest in manifests.values() if manifest]
+    wall, cpu = (sum(m[key] for m in done) for key in ("wall_seconds", "cpu_seconds"))
+    out.print(
+        f"cost so far: {wall / 60:.1f} minutes, {cpu / 3600:.2f} CPU-hours; "
+        f"next: {following or 'nothing, the herd is raised'}"
+    )
+
+
+@app.command()
+def report(
+    workspace: WorkspaceArgument,
+    to: Annotated[Path | None, typer.Option(help="Where to write the page; WORKSPACE/report.html if left out.")] = None,
+) -> None:
+    """Write the report: one self-contained HTML page, of everything that is done so far."""
+    from herdsman.release.report import write_report
+
+    space = _existing(workspace)
+    target = to or space.root / "report.html"
+    write_report(space.root, target)
+    out.print(str(target), markup=False, soft_wrap=True)
+
+
+@app.command()
+def inspect(
+    workspace: WorkspaceArgument,
+    what: Annotated[str, typer.Argument(help="dropped, duplicates or samples")] = "dropped",
+    by: Annotated[str | None, typer.Option(help="Only what this filter dropped, or samples of this kind.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many to show.")] = 20,
+    json_: JsonOption = False,
+) -> None:
+    """Look at single decisions: dropped documents by filter, duplicates with their twins, samples with their checks."""
+    from herdsman.inspection import VIEWS, rows_of
+
+    space = _existing(workspace)
+    if what not in VIEWS:
+        raise InputError(f"cannot inspect {what}", where=workspace, do=f"choose from {', '.join(VIEWS)}")
+    rows = rows_of(space, what, by, limit)
+    if json_:
+        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    for row in rows:
+        for key, value in row.items():
+            out.print(f"[bold]{escape(str(key))}[/bold]: {escape(str(value))}", soft_wrap=True)
+        out.print()
+    if not rows:
+        out.print("nothing to show")
+
+
+@app.command()
+def chat(
+    workspace: WorkspaceArgument,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token each time.")] = 0.6,
+    top_p: Annotated[
+        float, typer.Option(min=0.01, max=1.0, help="Sample from the likeliest tokens that reach this mass.")
+    ] = 0.9,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 200,
+    seed: Annotated[int, typer.Option(help="Seed of sampling.")] = 1,
+    system: Annotated[str | None, typer.Option(help="A system prompt.")] = None,
+    guard: Annotated[bool, typer.Option(help="Check prompts and answers with the herd's guard.")] = True,
+) -> None:
+    """Talk to the herd in the terminal; reads questions from a pipe too."""
+    from herdsman.herd import chat_with
+
+    chat_with(
+        _existing(workspace),
+        sys.stdin,
+        sys.stdout,
+        temperature=temperature,
+        top_p=top_p,
+        max_tokens=max_tokens,
+        seed=seed,
+        system=system,
+        use_guard=guard,
+    )
+
+
+@app.command()
+def doctor(json_: JsonOption = False) -> None:
+    """What this machine can do, and what a raise will miss."""
+    from herdsman.cluster.doctor import examine
+
+    findings = list(examine(Path("herds")))
+    if json_:
+        print(json.dumps([vars(finding) for finding in findings], indent=1))
+    else:
+        table = Table(box=None, show_header=False, pad_edge=False)
+        colours = {"ok": "green", "note": "yellow", "bad": "red"}
+        for finding in findings:
+            table.add_row(f"[{colours[finding.state]}]{finding.state}", finding.name, escape(finding.text))
+        out.print(table)
+    if any(finding.state == "bad" for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def version(show: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+    if show:
+        print(f"herdsman {__version__}")
+        raise typer.Exit
+
+
+def _existing(root: Path) -> Workspace:
+    if not root.is_dir():
+        raise WorkspaceError(
+            "there is no herd here", where=root, do="raise one first: herdsman raise recipes/tiny.toml"
+        )
+    return Workspace(root)
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Entry point: runs a command; a user's mistake or a machine's limit becomes one sentence on standard error."""
+    try:
+        return app(arguments, standalone_mode=True)
+    except HerdsmanError as error:
+        _fail(str(error), error.exit_status)
+    except KeyboardInterrupt:
+        _fail("stopped; run the same command to go on where it stopped", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+    except MemoryError:
+        _fail(
+            "memory ran out; close other programs or choose a smaller recipe, then run again: finished work is kept", 1
+        )
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        _fail(
+            f"{place}{(error.strerror or 'cannot be written').lower()}; mend that and run again: finished work is kept",
+            1,
+        )
+
+
+def _fail(sentence: str, status: int) -> None:
+    Console(stderr=True, highlight=False).print(f"herdsman: {sentence}", markup=False, soft_wrap=True)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""From page to clean document: extraction, language, filters, privacy, quality, deduplication, mix."""

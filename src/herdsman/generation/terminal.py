@@ -1,0 +1,233 @@
+"""Chat in the terminal: streaming answers, a history that fits the context, a few commands; a plain pipe works too."""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import TextIO
+
+from herdsman.errors import InputError
+from herdsman.generation.engine import Engine
+from herdsman.generation.sampling import Sampling
+from herdsman.tokens.chat import Message, encode
+from herdsman.tokens.tokenizer import Tokenizer
+
+Guard = Callable[[list[Message]], str | None]
+"""Judges a dialog that ends with the message in question: None if it may pass, else the text to show in its place."""
+
+HELP = """/help            this list
+/system TEXT     set the system message (none without TEXT) and forget the dialog
+/reset           forget the dialog
+/quit            leave (so does Ctrl-D); Ctrl-C stops an answer
+"""
+PROMPT = "> "
+SENTENCE_ENDS = (".", "!", "?", "\n")
+
+
+class Chat:
+    """A dialog with one model.
+
+    Args:
+        engine, tokenizer: the model.
+        sampling: how answers are drawn; each answer has its own stream of draws.
+        system: the system message, if any.
+        guard_input: judges each question before the model sees it.
+        guard_output: judges the answer so far at the end of each sentence, before that sentence is shown.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        tokenizer: Tokenizer,
+        sampling: Sampling,
+        system: str | None = None,
+        guard_input: Guard | None = None,
+        guard_output: Guard | None = None,
+    ):
+        self.engine, self.tokenizer, self.sampling, self.system = engine, tokenizer, sampling, system
+        self.guard_input, self.guard_output = guard_input, guard_output
+        self.history: list[Message] = []
+        self.answers = 0
+
+    def reset(self) -> None:
+        """Forgets the dialog; the system message stays."""
+        self.history = []
+
+    def answer(self, question: str) -> Iterator[str]:
+        """Answers in pieces and keeps question and answer, also one that is given up half-way, in the history.
+
+        Raises:
+            InputError: the question alone does not fit into the context.
+        """
+        question = question.encode("utf-8", "replace").decode()
+        asked = Message("user", question)
+        if self.guard_input and (notice := self.guard_input([*self.history, asked])) is not None:
+            yield notice  # Neither is kept: the model is not to read a question it was not to be asked.
+            return
+        prompt = self._fit(asked)
+        said: list[str] = []
+        try:
+            for piece in self._guarded(asked, self.engine.stream(prompt, self.sampling, row=self.answers)):
+                said.append(piece)
+                yield piece
+        finally:
+            self.answers += 1
+            self.history += [asked, Message("assistant", "".join(said))]
+
+    def _fit(self, asked: Message) -> list[int]:
+        """The prompt's ids; the oldest exchanges are forgotten until the rest leaves room for an answer."""
+        room = self.engine.context_length - min(self.sampling.max_new_tokens, self.engine.context_length // 2)
+        front = [Message("system", self.system)] if self.system else []
+        while True:
+            ids, _ = encode(self.tokenizer, [*front, *self.history, asked], reply=True)
+            if len(ids) <= room:
+                return ids
+            if not self.history:
+                raise InputError(
+                    f"the message and its frame take {len(ids)} tokens and the model's context leaves {room} for them",
+                    do="send a shorter one",
+                )
+            self.history = self.history[2:]
+
+    def _guarded(self, asked: Message, pieces: Iterator[str]) -> Iterator[str]:
+        """Holds each sentence back until the output guard has passed the answer with it; a blocked one ends the answer."""
+        if self.guard_output is None:
+            yield from pieces
+            return
+        shown, held = "", ""
+        for piece in pieces:
+            held += piece
+            if held.endswith(SENTENCE_ENDS):
+                notice = self._judge(asked, shown + held)
+                yield held if notice is None else notice
+                if notice is not None:
+                    return
+                shown, held = shown + held, ""
+        if held:
+            notice = self._judge(asked, shown + held)
+            yield held if notice is None else notice
+
+    def _judge(self, asked: Message, answer: str) -> str | None:
+        assert self.guard_output is not None
+        return self.guard_output([*self.history, asked, Message("assistant", answer)])
+
+
+def chat(
+    engine: Engine,
+    tokenizer: Tokenizer,
+    input: TextIO,
+    output: TextIO,
+    *,
+    sampling: Sampling,
+    system: str | None = None,
+    guard_input: Guard | None = None,
+    guard_output: Guard | None = None,
+) -> None:
+    """Reads questions from `input`, a line each, and writes answers to `output` until the input ends or /quit.
+
+    On a terminal it shows a prompt, and a question that does not fit is answered by a remark. Over a pipe only answers
+    are written, a line each at least, and such a question is an error.
+
+    Raises:
+        InputError: over a pipe, a question does not fit into the model's context.
+    """
+    dialog = Chat(engine, tokenizer, sampling, system, guard_input, guard_output)
+    interactive = input.isatty()
+    if interactive:
+        output.write("Ask away. /help lists the commands.\n")
+    for line in _lines(input, output, interactive):
+        if line.startswith("/"):
+            if line.split()[0] == "/quit":
+                return
+            output.write(_command(dialog, line))
+        else:
+            try:
+                _reply(dialog, line, output)
+            except InputError as error:
+                if not interactive:
+                    raise
+                output.write(f"{error}\n")
+        output.flush()
+
+
+def _lines(input: TextIO, output: TextIO, interactive: bool) -> Iterator[str]:
+    """Non-empty lines, stripped. At a terminal Ctrl-C empties the line and Ctrl-D ends the input."""
+    while True:
+        try:
+            line = _ask(input, output) if interactive else input.readline()
+        except KeyboardInterrupt:
+            output.write("\n")
+            continue
+        if not line:
+            if interactive:
+                output.write("\n")
+            return
+        if line.strip():
+            yield line.strip()
+
+
+def _ask(input: TextIO, output: TextIO) -> str:
+    """A line from the terminal, with line editing where Python has it; empty at the end of the input."""
+    if input is not sys.stdin:
+        output.write(PROMPT)
+        output.flush()
+        return input.readline()
+    with suppress(ImportError):
+        importlib.import_module("readline")  # Its import is what gives the built-in input() editing and a memory.
+    try:
+        return builtins.input(PROMPT) + "\n"
+    except EOFError:
+        return ""
+
+
+def _command(dialog: Chat, line: str) -> str:
+    """Carries out a command and returns what to show for it."""
+    name, _, argument = line.partition(" ")
+    if name == "/help":
+        return HELP
+    if name == "/reset":
+        dialog.reset()
+        return "The dialog is forgotten.\n"
+    if name == "/system":
+        dialog.system = argument.strip() or None
+        dialog.reset()
+        return "The system message is set.\n" if dialog.system else "There is no system message now.\n"
+    return f"There is no command {name}. /help lists the commands.\n"
+
+
+def _reply(dialog: Chat, question: str, output: TextIO) -> None:
+    """Streams one answer; Ctrl-C ends the answer and not the program."""
+    with _interruptible() as interrupted:
+        pieces = dialog.answer(question)
+        for piece in pieces:
+            output.write(piece)
+            output.flush()
+            if interrupted():
+                output.write(" [stopped]")
+                break
+        pieces.close()
+    output.write("\n")
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Turns Ctrl-C into a flag for the time of the block, so that it never strikes in the middle of a step."""
+    seen: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+
+    try:
+        before = signal.signal(signal.SIGINT, note)
+    except ValueError:  # Not the main thread: signals are not ours to handle.
+        yield lambda: False
+        return
+    try:
+        yield lambda: bool(seen)
+    finally:
+        signal.signal(signal.SIGINT, before)

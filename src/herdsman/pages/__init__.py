@@ -1,0 +1,1 @@
+"""Where pages come from: WARC files, Common Crawl, folders of HTML, the named sample."""

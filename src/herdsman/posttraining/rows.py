@@ -1,0 +1,105 @@
+"""Dialogs as padded batches: which tokens a row holds, which of them are trained, and the order of the batches."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from herdsman.synthesis.prompt import generator
+from herdsman.tokens.chat import Kind, Message, encode
+from herdsman.tokens.tokenizer import Tokenizer
+
+SFT_KINDS = frozenset((Kind.BODY, Kind.CALL, Kind.END))
+"""What SFT and DPO's likelihood term train: what the assistant writes, and that it stops."""
+
+DPO_KINDS = frozenset((Kind.BODY, Kind.CALL))
+"""What the preference term compares: header and terminator stay out (paper, section 4.1.4)."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """The ids of a dialog and the kind of each."""
+
+    ids: list[int]
+    kinds: list[int]
+
+
+def dialog_row(tokenizer: Tokenizer, messages: Sequence[Message]) -> Row:
+    """A dialog in which everything the assistant says can be trained."""
+    ids, kinds = encode(tokenizer, messages)
+    return Row(ids, list(map(int, kinds)))
+
+
+def response_row(tokenizer: Tokenizer, prompt: Sequence[Message], response: str) -> Row:
+    """A prompt and a response to it; what the assistant said inside the prompt counts as prompt."""
+    ids, kinds = encode(tokenizer, [*prompt, Message("assistant", response)])
+    start = len(encode(tokenizer, prompt, reply=True)[0])
+    return Row(ids, [int(Kind.PROMPT)] * start + list(map(int, kinds[start:])))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows filled up on the right; attention is causal, so no row sees its filling.
+
+    Attributes:
+        tokens: [rows, seq], all but each row's last token.
+        targets: [rows, seq], the token after each.
+        kinds: [rows, seq], the kind of each target; PROMPT where the row has ended.
+        last: [rows], place in the unshortened row of its last token.
+    """
+
+    tokens: Tensor
+    targets: Tensor
+    kinds: Tensor
+    last: Tensor
+
+    def trained(self, kinds: frozenset[Kind]) -> Tensor:
+        """[rows, seq] of bool: where the target is of these kinds."""
+        return torch.isin(self.kinds, torch.tensor(sorted(kinds), device=self.kinds.device))
+
+
+def pad(rows: Sequence[Row], filler: int, device: torch.device) -> Batch:
+    """Makes a batch of rows."""
+    longest = max(len(row.ids) for row in rows)
+    ids = torch.tensor([row.ids + [filler] * (longest - len(row.ids)) for row in rows], device=device)
+    kinds = torch.tensor([row.kinds + [int(Kind.PROMPT)] * (longest - len(row.ids)) for row in rows], device=device)
+    last = torch.tensor([len(row.ids) - 1 for row in rows], device=device)
+    return Batch(ids[:, :-1], ids[:, 1:], kinds[:, 1:], last)
+
+
+def plan_batches(lengths: Sequence[int], batch_tokens: int, epochs: float, seed: int, *names: object) -> list[list[int]]:
+    """The items of every step: an epoch's items sorted by length, cut into batches, and the batches shuffled.
+
+    Sorting keeps padding small; items of like length are in random order, so batches differ between epochs.
+
+    Args:
+        lengths: tokens of each item, all its rows together.
+        batch_tokens: most tokens of a batch, padding included; an item that is longer has a batch of its own.
+        epochs: passes over the items; of a broken one the first batches.
+        seed, names: say which random order this is.
+    """
+    plan: list[list[int]] = []
+    for epoch in range(math.ceil(epochs)):
+        rng = generator(seed, *names, epoch)
+        batches = _cut(lengths, batch_tokens, rng)
+        rng.shuffle(batches)
+        share = min(1.0, epochs - epoch)
+        plan += batches[: max(1, round(share * len(batches)))]
+    return plan
+
+
+def _cut(lengths: Sequence[int], batch_tokens: int, rng: random.Random) -> list[list[int]]:
+    order = list(range(len(lengths)))
+    rng.shuffle(order)
+    order.sort(key=lambda item: lengths[item])
+    batches: list[list[int]] = [[]]
+    for item in order:
+        if batches[-1] and (len(batches[-1]) + 1) * lengths[item] > batch_tokens:
+            batches.append([])
+        batches[-1].append(item)
+    return batches

@@ -1,0 +1,153 @@
+"""Chapter of pretraining: the model, its curves, and its own words as it learns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from herdsman.release import figures
+from herdsman.release.blocks import Bar, Bars, Block, Chart, Example, Figure, Figures, Fold, Table, Texts, clip
+from herdsman.release.charts import Line, LineChart, draw, smooth
+from herdsman.release.journey import Journey, Record
+
+TITLE = "Pretraining"
+
+
+def lead(record: Record) -> str:
+    tokens, parameters = record.get("tokens", 0), record.get("parameters", 0)
+    losses = record.get("validation_loss", {})
+    sentence = (
+        f"{figures.count(parameters)} parameters read {figures.short_count(tokens)} tokens"
+        f" in {figures.count(record.get('steps', 0))} steps"
+    )
+    if "untrained" in losses and "average" in losses:
+        sentence += f"; the held-out loss fell from {losses['untrained']:.2f} to {losses['average']:.2f} nats a token"
+    return sentence + "."
+
+
+def blocks(journey: Journey) -> list[Block]:
+    record = journey["pretrain"]
+    found: list[Block] = [_figures(record)]
+    curve = record.get("curve", [])
+    if len(curve) > 1:
+        found += [Chart(draw(_loss_chart(record)), _loss_caption(record)), Chart(draw(_rate_chart(record)))]
+    samples = record.get("samples", [])
+    if samples:
+        found += _samples(samples, record.get("steps", 0))
+    found.append(Fold("Dimensions and schedule", [_dimensions(record), _phases(record), *_mixes(record)]))
+    return found
+
+
+def _figures(record: Record) -> Figures:
+    flops = record.get("flops", {})
+    items = [
+        Figure(figures.count(record.get("parameters", 0)), "parameters", "exact, embeddings included"),
+        Figure(figures.short_count(record.get("tokens", 0)), "training tokens", f"{record.get('tokens', 0):,} in all"),
+        Figure(figures.power_of_ten(flops.get("six_n_d", 0)), "FLOPs by 6ND",
+               f"{figures.power_of_ten(flops.get('with_attention', 0))} with attention"),
+        Figure(str(record.get("precision", "")), "precision", "of matrix products"),
+    ]  # fmt: skip
+    return Figures(items)
+
+
+def _loss_chart(record: Record) -> LineChart:
+    curve = record.get("curve", [])
+    tokens, losses = [row["tokens"] for row in curve], [row["loss"] for row in curve]
+    lines = [Line("each step", tokens, losses, "grass", "faint"), Line("training loss", tokens, smooth(losses, 0.05))]
+    validation = record.get("validation", [])
+    if validation:
+        x, y = [row["tokens"] for row in validation], [row["loss"] for row in validation]
+        lines.append(Line("held-out loss", x, y, "clay", "dots"))
+    return LineChart(
+        "Training and held-out loss in nats a token, by tokens read",
+        "tokens read", "loss, nats a token", tuple(lines), spans=_spans(record),
+    )  # fmt: skip
+
+
+def _rate_chart(record: Record) -> LineChart:
+    curve = record.get("curve", [])
+    tokens = [row["tokens"] for row in curve]
+    rate = Line("learning rate", tokens, [row["learning_rate"] for row in curve], "sky")
+    return LineChart("Learning rate by tokens read", "tokens read", "learning rate", (rate,), _spans(record), from_zero=True)
+
+
+def _spans(record: Record) -> tuple[tuple[float, float, str], ...]:
+    """Phases after the first, as stretches of tokens read."""
+    phases = record.get("phases", [])
+    starts, before = [], 0
+    for phase in phases:
+        starts.append(before)
+        before += phase["steps"] * phase["batch_tokens"]
+    ends = [*starts[1:], before]
+    return tuple((start, end, phase["name"]) for start, end, phase in zip(starts, ends, phases, strict=True))[1:]
+
+
+def _loss_caption(record: Record) -> str:
+    losses, averaged = record.get("validation_loss", {}), record.get("averaged_steps", [])
+    if not averaged or "last_checkpoint" not in losses:
+        return ""
+    return (
+        f"The base model is the average of {len(averaged)} checkpoints of the annealing phase: "
+        f"held-out loss {losses['average']:.4f}, against {losses['last_checkpoint']:.4f} for the last of them."
+    )
+
+
+def _samples(samples: list[dict[str, Any]], steps: int) -> list[Block]:
+    """One prompt's continuations in time; the other prompts' to open."""
+    prompts = list(dict.fromkeys(pair["prompt"] for entry in samples for pair in entry["samples"]))
+    timelines = {
+        prompt: [
+            Example(_moment(entry, steps), clip(pair["prompt"] + pair["text"], 320))
+            for entry in samples
+            for pair in entry["samples"]
+            if pair["prompt"] == prompt
+        ]
+        for prompt in prompts
+    }
+    first, *others = [Texts(f"“{prompt.strip()} …”", items, timeline=True) for prompt, items in timelines.items()]
+    found: list[Block] = [Texts("In its own words, as it learns", first.items, timeline=True)]
+    return found + ([Fold("More beginnings that it continued", others)] if others else [])
+
+
+def _moment(entry: dict[str, Any], steps: int) -> str:
+    return f"after {figures.short_count(entry['tokens'])} tokens, step {entry['step'] + 1:,} of {steps:,}"
+
+
+def _dimensions(record: Record) -> Table:
+    model = record.get("model", {})
+    scaling = model.get("rope_scaling")
+    rows = [
+        ("layers", model.get("layers")),
+        ("model dimension", figures.count(model.get("dim", 0))),
+        ("feed-forward dimension", figures.count(model.get("ffn_dim", 0))),
+        ("query heads / key-value heads", f"{model.get('heads')} / {model.get('kv_heads')}"),
+        ("head dimension", model.get("head_width")),
+        ("vocabulary, with special tokens", figures.count(record.get("vocab_size", 0))),
+        ("context, tokens", figures.count(model.get("context_length", 0))),
+        ("rotary base", figures.count(model.get("rope_theta", 0))),
+        ("rotary scaling", f"factor {scaling['factor']:g}" if scaling else "none"),
+        ("tied embeddings", "yes" if model.get("tied_embeddings") else "no"),
+    ]
+    return Table("The decoder", ("dimension", "value"), rows, "Dense pre-norm Llama 3 decoder: grouped-query attention, "
+                 "rotary positions, SwiGLU, RMSNorm, no biases, attention that stops at document borders.")  # fmt: skip
+
+
+def _phases(record: Record) -> Table:
+    rows = [
+        (
+            phase["name"], figures.count(phase["steps"]), figures.count(phase["steps"] * phase["batch_tokens"]),
+            figures.count(phase["batch_tokens"]), figures.count(phase["sequence_length"]),
+            phase["learning_rate"].replace("_", " "), phase.get("average_checkpoints", 0),
+        )
+        for phase in record.get("phases", [])
+    ]  # fmt: skip
+    columns = ("phase", "steps", "tokens", "batch tokens", "sequence", "learning rate", "averaged")
+    return Table("The schedule", columns, rows)
+
+
+def _mixes(record: Record) -> list[Block]:
+    found: list[Block] = []
+    for phase in record.get("phases", []):
+        shares = sorted(phase.get("mix_shares", {}).items(), key=lambda item: -item[1])
+        items = [Bar(stream, share, figures.percent(share), colour="sky") for stream, share in shares]
+        found.append(Bars(f"What the phase “{phase['name']}” read", items, note="Shares of the tokens, by stream."))
+    return found

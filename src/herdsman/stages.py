@@ -1,0 +1,216 @@
+"""The journey, in order: which stage needs what, and which function does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from herdsman.errors import RecipeError
+from herdsman.files import digest_of, write_json
+from herdsman.parallel import available_cores
+from herdsman.progress import Progress
+from herdsman.recipe import MachineOptions, Recipe
+from herdsman.workspace import Work, Workspace
+
+if TYPE_CHECKING:
+    import torch
+
+    from herdsman.model.llama import Llama
+
+MOST_THREADS = 8
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the journey.
+
+    Attributes:
+        version: raised when the stage's code changes what it writes, so that older results no longer stand.
+        options: the part of the recipe, and anything else outside the inputs, that shapes the result.
+        run: does the work.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    version: int
+    options: Callable[[Recipe], Any]
+    run: Callable[[Recipe, Work], None]
+
+
+def resolve_device(machine: MachineOptions) -> torch.device:
+    """The device models run on, with the number of CPU threads set."""
+    import torch
+
+    torch.set_num_threads(machine.threads or min(available_cores(), MOST_THREADS))
+    cuda = torch.cuda.is_available() if machine.device == "auto" else machine.device == "cuda"
+    return torch.device("cuda" if cuda else "cpu")
+
+
+def _pages_identity(recipe: Recipe) -> Any:
+    from herdsman.pages.sources import source_identity
+
+    return [recipe.pages.model_dump(), source_identity(recipe.pages)]
+
+
+def _pages(recipe: Recipe, work: Work) -> None:
+    from herdsman.pages.gather import gather
+
+    gather(recipe.pages, work)
+
+
+def _documents(recipe: Recipe, work: Work) -> None:
+    from herdsman.documents.refine import refine
+
+    refine(recipe.documents, work)
+
+
+def _tokenizer(recipe: Recipe, work: Work) -> None:
+    from herdsman.tokens.learn import learn_tokenizer
+
+    learn_tokenizer(recipe.tokenizer, work)
+
+
+def _tokens(recipe: Recipe, work: Work) -> None:
+    from herdsman.tokens.pack import pack
+
+    pack(recipe.tokens, work)
+
+
+def _pretrain(recipe: Recipe, work: Work) -> None:
+    from herdsman.generation.engine import Engine
+    from herdsman.generation.sampling import Sampling
+    from herdsman.tokens.tokenizer import Tokenizer
+    from herdsman.training.pretrain import pretrain
+
+    device = resolve_device(recipe.machine)
+    tokenizer = Tokenizer.load(work.inputs["tokenizer"])
+
+    def sampler(model: Llama, prompts: list[str]) -> list[str]:
+        sampling = Sampling(
+            max_new_tokens=60, temperature=0.6, top_p=0.9, seed=recipe.seed, stop_ids=tokenizer.stop_ids
+        )
+        ids = [[tokenizer.bos, *tokenizer.encode(prompt)] for prompt in prompts]
+        return [completion.text for completion in Engine(model, tokenizer).generate(ids, sampling)]
+
+    pretrain(recipe.pretrain, recipe.model, work, device, sampler)
+
+
+def _posttrain(recipe: Recipe, work: Work) -> None:
+    from herdsman.posttraining.round import posttrain
+
+    posttrain(recipe.posttrain, work, resolve_device(recipe.machine))
+
+
+def _evaluate(recipe: Recipe, work: Work) -> None:
+    from herdsman.evaluation.evaluate import evaluate
+
+    evaluate(recipe.evaluate, work, resolve_device(recipe.machine))
+
+
+def _safety(recipe: Recipe, work: Work) -> None:
+    from herdsman.safety.assess import assess
+
+    assess(recipe.safety, work, resolve_device(recipe.machine))
+
+
+def _release(recipe: Recipe, work: Work) -> None:
+    from herdsman.release.publish import publish
+
+    publish(recipe.release, work, described(recipe))
+
+
+def described(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as it was resolved, without what only concerns the machine."""
+    return recipe.model_dump(exclude={"machine"})
+
+
+JOURNEY: tuple[Stage, ...] = (
+    Stage("pages", (), 1, _pages_identity, _pages),
+    Stage("documents", ("pages",), 1, lambda r: r.documents.model_dump(), _documents),
+    Stage("tokenizer", ("documents",), 1, lambda r: r.tokenizer.model_dump(), _tokenizer),
+    Stage("tokens", ("documents", "tokenizer"), 1, lambda r: r.tokens.model_dump(), _tokens),
+    Stage(
+        "pretrain",
+        ("documents", "tokenizer", "tokens"),
+        1,
+        lambda r: [r.model.model_dump(), r.pretrain.model_dump(exclude={"checkpoint_seconds"})],
+        _pretrain,
+    ),
+    Stage("posttrain", ("documents", "tokenizer", "pretrain"), 1, lambda r: r.posttrain.model_dump(), _posttrain),
+    Stage(
+        "evaluate", ("documents", "tokenizer", "pretrain", "posttrain"), 1, lambda r: r.evaluate.model_dump(), _evaluate
+    ),
+    Stage("safety", ("documents", "tokenizer", "posttrain"), 1, lambda r: r.safety.model_dump(), _safety),
+    Stage(
+        "release",
+        ("pages", "documents", "tokenizer", "tokens", "pretrain", "posttrain", "evaluate", "safety"),
+        1,
+        described,
+        _release,
+    ),
+)
+STAGE_NAMES = tuple(stage.name for stage in JOURNEY)
+
+
+def fingerprints(recipe: Recipe) -> dict[str, str]:
+    """What each stage's result depends on, hashed: its options and version, the seed, and its inputs' fingerprints.
+
+    Raises:
+        InputError: a source of pages does not exist.
+    """
+    known: dict[str, str] = {}
+    for stage in JOURNEY:
+        known[stage.name] = digest_of(
+            [stage.name, stage.version, recipe.seed, stage.options(recipe), [known[need] for need in stage.needs]]
+        )
+    return known
+
+
+def raise_herd(recipe: Recipe, workspace: Workspace, progress: Progress, until: str | None = None) -> bool:
+    """Runs the journey, or the part of it up to `until`; stages whose results stand are skipped.
+
+    Writes `report.html` anew after every stage. Returns False if there was nothing to do.
+
+    Raises:
+        RecipeError: `until` names no stage.
+    """
+    if until is not None and until not in STAGE_NAMES:
+        raise RecipeError(f"no stage is called {until}", where="--until", do=f"choose from {', '.join(STAGE_NAMES)}")
+    last = STAGE_NAMES.index(until) if until else len(JOURNEY) - 1
+    with workspace.locked():
+        expected = fingerprints(recipe)
+        todo = [s for s in JOURNEY[: last + 1] if not workspace.stands(s.name, expected[s.name])]
+        write_json(workspace.root / "recipe.json", described(recipe))
+        for stage in JOURNEY[: last + 1]:
+            if stage not in todo and workspace.stands(stage.name, expected[stage.name]):
+                continue
+            progress.line(f"{STAGE_NAMES.index(stage.name) + 1}/{len(JOURNEY)} {stage.name}")
+            workers = recipe.machine.workers or available_cores()
+            with workspace.stage(stage.name, expected[stage.name], stage.needs, recipe.seed, workers, progress) as work:
+                stage.run(recipe, work)
+            progress.line(f"    {describe_result(workspace, stage.name)}")
+            _write_report(workspace)
+        if not (workspace.root / "report.html").exists():
+            _write_report(workspace)
+    return bool(todo)
+
+
+def _write_report(workspace: Workspace) -> None:
+    from herdsman.release.report import write_report
+
+    write_report(workspace.root, workspace.root / "report.html")
+
+
+def describe_result(workspace: Workspace, stage: str) -> str:
+    """One line: what a finished stage counted, and its time."""
+    manifest = workspace.manifest(stage)
+    if manifest is None:
+        return "not finished"
+    counts = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in list(manifest["counts"].items())[:6])
+    return f"done in {manifest['wall_seconds']:,.0f} s{': ' if counts else ''}{counts}"
+
+
+def default_workspace(recipe: Recipe) -> Path:
+    return Path("herds") / recipe.name

@@ -1,0 +1,96 @@
+"""Tasks about words that occur in the herd's own documents."""
+
+from __future__ import annotations
+
+import random
+
+from herdsman.synthesis.families import Facts, Family
+from herdsman.synthesis.material import Material
+
+SEPARATORS = {"-": "a hyphen", "/": "a slash", "_": "an underscore", ".": "a dot"}
+
+
+def _word(rng: random.Random, material: Material, difficulty: int) -> Facts:
+    return {"word": rng.choice(material.words)}
+
+
+def _words(rng: random.Random, material: Material, difficulty: int) -> Facts:
+    return {"items": rng.sample(material.words, rng.randint(2, 2 + difficulty))}
+
+
+def _two(rng: random.Random, material: Material, difficulty: int) -> Facts:
+    return {"items": rng.sample(material.words, 2)}
+
+
+def _separated(rng: random.Random, material: Material, difficulty: int) -> Facts:
+    return {**_words(rng, material, difficulty), "separator": rng.choice(sorted(SEPARATORS))}
+
+
+def _membership(rng: random.Random, material: Material, difficulty: int) -> Facts:
+    *items, other = rng.sample(material.words, 3 + difficulty)
+    return {"items": items, "word": rng.choice(items) if rng.random() < 0.5 else other}
+
+
+def _listed(facts: Facts) -> Facts:
+    return {**facts, "items": ", ".join(facts["items"])}
+
+
+def _counted(facts: Facts) -> Facts:
+    return {"items": " ".join(facts["items"])}
+
+
+def _named_separator(facts: Facts) -> Facts:
+    return {"items": ", ".join(facts["items"]), "name": SEPARATORS[facts["separator"]]}
+
+
+FAMILIES = (
+    Family("repeat", _word, ("Repeat the word {word}.", "Say this word: {word}"), lambda f: f["word"]),
+    Family(
+        "first",
+        _words,
+        ("What is the first word of this list: {items}", "First of {items}?"),
+        lambda f: f["items"][0],
+        shown=_listed,
+    ),
+    Family(
+        "last",
+        _words,
+        ("What is the last word of this list: {items}", "Last of {items}?"),
+        lambda f: f["items"][-1],
+        shown=_listed,
+    ),
+    Family(
+        "join",
+        _separated,
+        ("Join with {name}: {items}", "Put {name} between these words: {items}"),
+        lambda f: f["separator"].join(f["items"]),
+        shown=_named_separator,
+    ),
+    Family(
+        "swap",
+        _two,
+        ("Swap these two words: {items}", "Turn the order around: {items}"),
+        lambda f: ", ".join(reversed(f["items"])),
+        shown=_listed,
+    ),
+    Family(
+        "count",
+        _words,
+        ("How many words are these: {items}", "Count the words: {items}"),
+        lambda f: str(len(f["items"])),
+        shown=_counted,
+    ),
+    Family(
+        "member",
+        _membership,
+        ("Is {word} in this list: {items}", "Does this list hold {word}: {items}"),
+        lambda f: "yes" if f["word"] in f["items"] else "no",
+        shown=_listed,
+    ),
+    Family(
+        "letter",
+        _word,
+        ("Which letter does {word} begin with?", "First letter of {word}?"),
+        lambda f: f["word"][0],
+    ),
+)
