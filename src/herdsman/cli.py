@@ -28,6 +28,9 @@ app = typer.Typer(
 )
 out = Console(highlight=False)
 
+# What a disk or its rights can refuse: the user's to mend, not a defect.
+MACHINE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
+
 RecipeArgument = Annotated[Path, typer.Argument(help="A recipe file, such as recipes/tiny.toml.")]
 WorkspaceArgument = Annotated[Path, typer.Argument(help="A herd's folder, such as herds/tiny.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -250,7 +253,7 @@ def main(arguments: list[str] | None = None) -> Any:
             "memory ran out; close other programs or choose a smaller recipe, then run again: finished work is kept", 1
         )
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno not in MACHINE_ERRORS:
             raise
         place = f"{error.filename}: " if error.filename else ""
         _fail(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from herdsman.errors import WorkspaceError
 from herdsman.workspace import Workspace
@@ -42,5 +42,40 @@ def open_herd(workspace: Workspace) -> Herd:
 
     tokenizer = Tokenizer.load(workspace.folder("tokenizer"))
     model = load_model(workspace.folder("posttrain") / "model", resolve_device(MachineOptions()))
-    guard = Guard.load(workspace.folder("safety")) if workspace.manifest("safety") else None
+    guard = Guard.load(workspace.folder("safety") / "guard") if workspace.manifest("safety") else None
     return Herd(Engine(model, tokenizer), tokenizer, guard)
+
+
+def chat_with(
+    workspace: Workspace,
+    input: TextIO,
+    output: TextIO,
+    *,
+    temperature: float,
+    top_p: float,
+    max_tokens: int,
+    seed: int,
+    system: str | None,
+    use_guard: bool,
+) -> None:
+    """Talks to the herd of a workspace: questions come from `input`, a line each, answers go to `output`.
+
+    Raises:
+        WorkspaceError: post-training has not been finished here.
+        InputError: over a pipe, a question does not fit into the model's context.
+    """
+    from herdsman.generation.sampling import Sampling
+    from herdsman.generation.terminal import chat
+
+    herd = open_herd(workspace)
+    guard = herd.guard if use_guard else None
+    chat(
+        herd.engine,
+        herd.tokenizer,
+        input,
+        output,
+        sampling=Sampling(max_new_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed),
+        system=system,
+        guard_input=guard.notice_for_input if guard else None,
+        guard_output=guard.notice_for_output if guard else None,
+    )

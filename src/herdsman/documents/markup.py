@@ -13,10 +13,18 @@ from herdsman.documents.hostile import refuse_hostile
 from herdsman.documents.maths import write_latex
 
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
-_WHATWG_SUPERSETS = {"shift_jis": "cp932", "gbk": "gb18030", "euc-kr": "cp949", "euc_kr": "cp949", "iso8859-11": "cp874"}
+_WHATWG_SUPERSETS = {
+    "shift_jis": "cp932",
+    "gbk": "gb18030",
+    "euc-kr": "cp949",
+    "euc_kr": "cp949",
+    "iso8859-11": "cp874",
+}
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([\w.:-]+)", re.I)
 _META_CHARSET = re.compile(rb"<meta[^>]{0,300}?charset\s*=\s*[\"']?\s*([\w.:-]+)", re.I)
-_CONTROLS = re.compile("[\0-\x08\x0b\x0e-\x1f\x7f-\x9f]+")  # never text, and free for us to mark links with
+# Control characters are never text, and free for us to mark links with.
+_CONTROLS = re.compile("[\0-\x08\x0b\x0e-\x1f\x7f-\x9f]+")
+_CONTROL_BYTES = bytes(code for code in (*range(0x20), 0x7F) if chr(code) not in "\t\n\f\r")
 
 # What is never content, whatever page it is on. Elements first, then names that generators and site kits agree on.
 _UNSEEN = (
@@ -79,13 +87,19 @@ def _declared(match: re.Match[str] | re.Match[bytes] | None) -> str | None:
     return "utf-8" if encoding and encoding.startswith("utf-16") else encoding
 
 
+def _without_controls(text: str) -> str:
+    if text.isascii():  # ten times faster than the expression, and most of the web by bytes
+        return text.encode("ascii").translate(None, _CONTROL_BYTES).decode("ascii")
+    return _CONTROLS.sub("", text)
+
+
 def read_markup(html: bytes, content_type: str = "") -> Markup:
     """Parses a page and hands back its body as well-formed markup, free of what is never content.
 
     Raises:
         HostileMarkup: see `refuse_hostile`.
     """
-    text = _CONTROLS.sub("", decode(html, content_type))
+    text = _without_controls(decode(html, content_type))
     refuse_hostile(text)
     undecodable = text.count("\ufffd") / max(len(text), 1)
     tree = HTMLTree.parse(text)

@@ -48,7 +48,8 @@ def evaluate(options: EvaluationOptions, work: Work, device: torch.device | str 
         NetworkError: the package that carries the benchmarks cannot be fetched.
     """
     tokenizer = Tokenizer.load(work.inputs["tokenizer"])
-    held_out = choose_held_out(read_documents(work.inputs["documents"], split="held_out"), options.held_out_bytes)
+    rows = read_documents(work.inputs["documents"], split="held_out", columns=["id", "category", "text"])
+    held_out = choose_held_out(rows, options.held_out_bytes)
     if not held_out:
         raise InputError(
             "no held-out documents", where=work.inputs["documents"], do="raise the held-out share or add pages"
@@ -56,10 +57,10 @@ def evaluate(options: EvaluationOptions, work: Work, device: torch.device | str 
     benchmarks: dict[str, Benchmark] = {name: BENCHMARKS[name] for name in options.benchmarks}
     measurements: dict[str, Measurement] = {HELD_OUT: partial(_read_held_out, work, tokenizer, held_out)}
     for name, benchmark in benchmarks.items():
-        rows = read_rows(benchmark, options.examples, work.progress)
+        questions = read_rows(benchmark, options.examples, work.progress)
         ask = _choose_answers if benchmark.kind == "choice" else partial(_write_answers, options)
-        measurements[name] = partial(ask, work, tokenizer, benchmark, rows)
-        work.counts[f"{name}_questions"] = len(rows)
+        measurements[name] = partial(ask, work, tokenizer, benchmark, questions)
+        work.counts[f"{name}_questions"] = len(questions)
 
     pretrained, posttrained = work.inputs["pretrain"], work.inputs["posttrain"]
     # An untrained model's answers would be chance; its bits per byte are where the tables start.

@@ -14,7 +14,7 @@ from typing import Any
 from herdsman.evaluation.benchmarks import Benchmark
 from herdsman.generation.engine import Engine
 from herdsman.generation.sampling import Sampling
-from herdsman.tokens.chat import Message, encode
+from herdsman.tokens.chat import Message, decode_reply, encode
 from herdsman.tokens.tokenizer import Tokenizer
 
 STRICT = re.compile(r"#### (-?[0-9.,]+)")
@@ -112,7 +112,7 @@ def solve_problems(
     completions = engine.generate([prompt[-room:] for prompt in prompts], sampling, on_problems)
     rows = []
     for problem, prompt, completion in zip(problems, prompts, completions, strict=True):
-        answer = completion.text.split(UNTIL)[0]
+        answer = decode_reply(engine.tokenizer, completion.ids).content.split(UNTIL)[0]
         rows.append(
             {
                 "id": problem.id,

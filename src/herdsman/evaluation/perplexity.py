@@ -8,6 +8,7 @@ with a sliding window, and comparable between models of the same context length.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -56,14 +57,17 @@ def choose_held_out(documents: Iterable[dict[str, str]], limit_bytes: int) -> li
     Args:
         documents: rows with id, category and text.
     """
-    beginnings = (HeldOut(row["id"], row["category"], beginning(row["text"])) for row in documents if row["text"])
-    chosen, size = [], 0
-    for document in sorted(beginnings, key=lambda document: stable_hash(document.id)):
-        if size >= limit_bytes:
-            break
-        chosen.append(document)
+    last_first: list[tuple[int, int, HeldOut]] = []  # a heap, so that memory holds no more than what may be chosen
+    size = 0
+    for number, row in enumerate(documents):
+        if not row["text"]:
+            continue
+        document = HeldOut(row["id"], row["category"], beginning(row["text"]))
+        heapq.heappush(last_first, (-int(stable_hash(document.id), 16), number, document))
         size += document.size
-    return chosen
+        while size - last_first[0][2].size >= limit_bytes:
+            size -= heapq.heappop(last_first)[2].size
+    return [document for _, _, document in sorted(last_first, reverse=True)]
 
 
 def beginning(text: str, limit_bytes: int = MAX_DOCUMENT_BYTES) -> str:

@@ -99,7 +99,8 @@ class Engine:
                         done[member] = (written[member], token is None)
                         if on_progress:
                             on_progress(1)
-        return [Completion(ids, self.tokenizer.decode(ids), stopped) for ids, stopped in map(done.get, range(len(prompts)))]
+        results = (done[member] for member in range(len(prompts)))
+        return [Completion(ids, self.tokenizer.decode(ids), stopped) for ids, stopped in results]
 
     def stream(self, prompt: Sequence[int], sampling: Sampling, row: int = 0) -> Iterator[str]:
         """The completion of one prompt in pieces of valid text, as soon as each is known."""
@@ -151,7 +152,9 @@ class Engine:
         if not context or not continuation:
             raise InputError("a scored pair needs at least one token of context and one of continuation")
         if len(continuation) > self.context_length:
-            raise InputError(f"a continuation of {len(continuation)} tokens exceeds the context of {self.context_length}")
+            raise InputError(
+                f"a continuation of {len(continuation)} tokens exceeds the context of {self.context_length}"
+            )
         return [*context, *continuation][-(self.context_length + 1) :]
 
     def _score_batch(self, sequences: list[list[int]], counts: list[int]) -> Iterator[Score]:
@@ -202,7 +205,8 @@ class Engine:
         distinct = list(dict.fromkeys(prompts))
         tokens = self._padded(distinct)
         cache = KVCache(self.model.options, len(distinct), slots, self.dtype, self.device)
-        hidden = self.model(tokens, positions=torch.arange(tokens.shape[1]).expand_as(tokens).to(self.device), cache=cache)
+        positions = torch.arange(tokens.shape[1], device=self.device).expand_as(tokens)
+        hidden = self.model(tokens, positions=positions, cache=cache)
         last = torch.tensor([len(prompt) - 1 for prompt in distinct], device=self.device)
         logits = self.model.logits(hidden[torch.arange(len(distinct), device=self.device), last])
         if len(distinct) < len(prompts):

@@ -34,14 +34,14 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1 or self.temperature < 0 or not 0 < self.top_p <= 1:
             raise InputError(
-                f"sampling with max_new_tokens={self.max_new_tokens}, temperature={self.temperature}, top_p={self.top_p} "
-                "is not possible",
+                f"sampling with max_new_tokens={self.max_new_tokens}, temperature={self.temperature} and "
+                f"top_p={self.top_p} is not possible",
                 do="use at least 1 new token, a temperature of 0 or more, and 0 < top_p <= 1",
             )
 
 
 def uniforms(seed: int, row: int, count: int) -> np.ndarray:
-    """The draws of one row, [count] in [0, 1): a pure function of its arguments, so a sample is the same in any batch."""
+    """The draws of one row, [count] in [0, 1): a pure function of its arguments, so any batch gives the same sample."""
     return np.random.Generator(np.random.Philox(key=[seed % 2**64, row % 2**64])).random(count)
 
 

@@ -6,8 +6,10 @@ import builtins
 import importlib
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from io import TextIOWrapper
 from types import FrameType
 from typing import TextIO
 
@@ -34,7 +36,8 @@ class Chat:
 
     Args:
         engine, tokenizer: the model.
-        sampling: how answers are drawn; each answer has its own stream of draws.
+        sampling: how answers are drawn; each answer has its own stream of draws, and any special token ends it if
+            `stop_ids` is None.
         system: the system message, if any.
         guard_input: judges each question before the model sees it.
         guard_output: judges the answer so far at the end of each sentence, before that sentence is shown.
@@ -49,6 +52,8 @@ class Chat:
         guard_input: Guard | None = None,
         guard_output: Guard | None = None,
     ):
+        if sampling.stop_ids is None:  # No special token belongs into an answer: it ends where one comes.
+            sampling = replace(sampling, stop_ids=frozenset(tokenizer.special.values()))
         self.engine, self.tokenizer, self.sampling, self.system = engine, tokenizer, sampling, system
         self.guard_input, self.guard_output = guard_input, guard_output
         self.history: list[Message] = []
@@ -58,7 +63,7 @@ class Chat:
         """Forgets the dialog; the system message stays."""
         self.history = []
 
-    def answer(self, question: str) -> Iterator[str]:
+    def answer(self, question: str) -> Generator[str, None, None]:
         """Answers in pieces and keeps question and answer, also one that is given up half-way, in the history.
 
         Raises:
@@ -95,7 +100,7 @@ class Chat:
             self.history = self.history[2:]
 
     def _guarded(self, asked: Message, pieces: Iterator[str]) -> Iterator[str]:
-        """Holds each sentence back until the output guard has passed the answer with it; a blocked one ends the answer."""
+        """Holds each sentence back until the output guard has passed it; one that is blocked ends the answer."""
         if self.guard_output is None:
             yield from pieces
             return
@@ -130,28 +135,30 @@ def chat(
 ) -> None:
     """Reads questions from `input`, a line each, and writes answers to `output` until the input ends or /quit.
 
-    On a terminal it shows a prompt, and a question that does not fit is answered by a remark. Over a pipe only answers
-    are written, a line each at least, and such a question is an error.
+    On a terminal it shows a prompt, and what cannot be done is answered by a remark. Over a pipe only answers are
+    written, a line each at least, and such a line is an error.
 
     Raises:
-        InputError: over a pipe, a question does not fit into the model's context.
+        InputError: over a pipe, a question does not fit into the model's context, or a command is not known.
     """
     dialog = Chat(engine, tokenizer, sampling, system, guard_input, guard_output)
     interactive = input.isatty()
     if interactive:
         output.write("Ask away. /help lists the commands.\n")
+    elif isinstance(input, TextIOWrapper):
+        input.reconfigure(errors="replace")  # A byte that is no text must not end the dialog.
     for line in _lines(input, output, interactive):
-        if line.startswith("/"):
-            if line.split()[0] == "/quit":
-                return
-            output.write(_command(dialog, line))
-        else:
-            try:
+        if line.split()[0] == "/quit":
+            return
+        try:
+            if not line.startswith("/"):
                 _reply(dialog, line, output)
-            except InputError as error:
-                if not interactive:
-                    raise
-                output.write(f"{error}\n")
+            elif (remark := _command(dialog, line)) == HELP or interactive:
+                output.write(remark)
+        except InputError as error:
+            if not interactive:
+                raise
+            output.write(f"{error}\n")
         output.flush()
 
 
@@ -186,7 +193,11 @@ def _ask(input: TextIO, output: TextIO) -> str:
 
 
 def _command(dialog: Chat, line: str) -> str:
-    """Carries out a command and returns what to show for it."""
+    """Carries out a command and returns what to show for it.
+
+    Raises:
+        InputError: there is no such command.
+    """
     name, _, argument = line.partition(" ")
     if name == "/help":
         return HELP
@@ -197,7 +208,7 @@ def _command(dialog: Chat, line: str) -> str:
         dialog.system = argument.strip() or None
         dialog.reset()
         return "The system message is set.\n" if dialog.system else "There is no system message now.\n"
-    return f"There is no command {name}. /help lists the commands.\n"
+    raise InputError(f"there is no command {name}", do="/help lists the commands")
 
 
 def _reply(dialog: Chat, question: str, output: TextIO) -> None:

@@ -7,9 +7,10 @@ import zlib
 from pathlib import Path
 
 from herdsman.artifacts import cache_folder
-from herdsman.download import Client, download
+from herdsman.download import download
 from herdsman.errors import InputError, NetworkError
 from herdsman.progress import Progress
+from herdsman.transfer import Client
 
 LICENCE = "Common Crawl terms of use"
 CLIENT = Client(timeout_seconds=60.0, retries=8, backoff_seconds=1.0)  # it asks clients to slow down now and then

@@ -67,6 +67,8 @@ def _page_of(record: WarcRecord, skipped: Counter[str], max_page_bytes: int) -> 
     Raises:
         _Damage, OSError, ValueError: the record is damaged.
     """
+    if not (record.headers.get("Content-Length") or "").isdigit():  # every record has it; this header is cut off
+        raise _Damage
     reason, content_type = _unfit(record, max_page_bytes)
     if reason is not None:
         if record.consume() < record.content_length:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from herdsman.synthesis.conduct import is_refusal
-from herdsman.synthesis.sample import Policy, Sample, content_id, require
+from herdsman.synthesis.prompt import generator
+from herdsman.synthesis.sample import Origin, Policy, Sample, content_id, require
 from herdsman.tokens.chat import encode
 from herdsman.tokens.tokenizer import Tokenizer
 
@@ -17,14 +17,15 @@ MOST_EXCLAMATIONS = 2
 EMOJI = re.compile("[\U0001f300-\U0001faff\u2600-\u27bf]")
 MOST_APOLOGIES = 0.1
 MOST_REFUSALS = 0.25
+JOINING_ENGINE = "posttraining.two_turns@1"
 
 
 @dataclass
 class Curated:
-    """Samples that passed every rule, and how many each rule dropped."""
+    """Samples that passed every rule, and those that did not, each with the rule that dropped it."""
 
     samples: list[Sample] = field(default_factory=list)
-    dropped: Counter[str] = field(default_factory=Counter)
+    dropped: list[tuple[Sample, str]] = field(default_factory=list)
 
 
 def curate(samples: Sequence[Sample], policy: Policy, tokenizer: Tokenizer, context_length: int) -> Curated:
@@ -52,10 +53,30 @@ def curate(samples: Sequence[Sample], policy: Policy, tokenizer: Tokenizer, cont
         elif is_refusal(answer) and refusals + 1 > MOST_REFUSALS * len(samples):
             reason = "too many refusals"
         if reason:
-            kept.dropped[reason] += 1
+            kept.dropped.append((sample, reason))
             continue
         seen.add(identity)
         apologies += APOLOGY.match(answer) is not None
         refusals += is_refusal(answer)
         kept.samples.append(sample)
     return kept
+
+
+def join_turns(
+    samples: Sequence[Sample], share: float, seed: int, tokenizer: Tokenizer, context_length: int
+) -> Iterator[Sample]:
+    """The samples, a share of them as the first exchange of a dialog that another sample ends.
+
+    Dialogs that would be longer than the context stay apart.
+    """
+    rng = generator(seed, "two turns")
+    for sample in samples:
+        chosen = rng.random() < share
+        second = rng.choice(samples)
+        joined = sample.messages + second.messages
+        if chosen and len(encode(tokenizer, joined)[0]) <= context_length:
+            licence = "; ".join(dict.fromkeys(s.origin.licence for s in (sample, second) if s.origin.licence))
+            origin = Origin(second.origin.kind, JOINING_ENGINE, parents=(sample.id, second.id), licence=licence)
+            yield Sample(joined, second.source, second.family, origin, second.checks)
+        else:
+            yield sample

@@ -13,6 +13,7 @@ from torch import nn
 
 from herdsman.files import read_jsonl
 from herdsman.posttraining.options import FineTuneOptions
+from herdsman.posttraining.rows import cut, plan_batches
 from herdsman.progress import Progress
 from herdsman.training.loop import train
 from herdsman.training.losses import Loss
@@ -21,16 +22,18 @@ from herdsman.training.options import OptimizerOptions
 Model = TypeVar("Model", bound=nn.Module)
 FINAL_SHARE = 0.1
 WARMUP_SHARE, LEAST_WARMUP_STEPS = 0.03, 5
+MODEL = "model"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Where and how a fine-tuning runs.
+    """Where and how fine-tunings run.
 
     Attributes:
-        scratch: folder for checkpoints.
+        scratch: folder for checkpoints and the models that are averaged.
         logs: folder for curves.
         precision: dtype of matrix products.
+        filler: the token that fills rows up.
     """
 
     optimizer: OptimizerOptions
@@ -41,6 +44,7 @@ class Setting:
     checkpoint_seconds: float
     progress: Progress
     seed: int
+    filler: int
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
@@ -54,28 +58,61 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
 
 def fine_tune(
     name: str,
-    model: Model,
-    plan: Sequence[Sequence[int]],
-    batch_of: Callable[[Sequence[int]], Any],
+    start: Callable[[], Model],
+    save: Callable[[Model, Path], None],
+    lengths: Sequence[int],
+    batch_of: Callable[[Sequence[int], Sequence[int]], Any],
     loss_of: Callable[[Model, Any], Loss],
     options: FineTuneOptions,
     setting: Setting,
-) -> tuple[Model, list[dict[str, float]]]:
-    """Trains the model in place over the planned batches; returns it and its curve, one row a step without times."""
-    log = setting.logs / f"{name}.jsonl"
-    with setting.progress.task(name, total=len(plan), unit="steps") as task:
-        train(
-            model,
-            steps=len(plan),
-            batch_at=lambda step: [batch_of(plan[step])],
-            loss_of=loss_of,
-            learning_rate=lambda step: learning_rate(step, len(plan), options.learning_rate),
-            optimizer=setting.optimizer,
-            scratch=setting.scratch / name,
-            log=log,
-            task=task,
-            precision=setting.precision,
-            checkpoint_seconds=setting.checkpoint_seconds,
-        )
-    rows = read_jsonl(log)
-    return model, [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+) -> list[Path]:
+    """Trains `options.average` models that differ in the order of their data; returns their folders.
+
+    Args:
+        start: the model to start from, anew for each.
+        save: writes a model into a folder, the subfolder `model` last: a model that is there is not trained again.
+        lengths: tokens of each item, all its rows together.
+        batch_of: the items of a micro-batch, and those of its whole step, as what `loss_of` takes.
+    """
+    folders = []
+    for version in range(options.average):
+        folder = setting.scratch / name / str(version)
+        folders.append(folder)
+        if (folder / MODEL).exists():
+            continue
+        plan = plan_batches(lengths, options.batch_tokens, options.epochs, setting.seed, name, version)
+
+        def batch_at(step: int, plan: list[list[int]] = plan) -> list[Any]:
+            return [batch_of(part, plan[step]) for part in cut(plan[step], lengths, options.micro_batch_tokens)]
+
+        def rate(step: int, steps: int = len(plan)) -> float:
+            return learning_rate(step, steps, options.learning_rate)
+
+        label = f"{name} {version + 1} of {options.average}" if options.average > 1 else name
+        with setting.progress.task(label, total=len(plan), unit="steps") as task:
+            model = start()
+            train(
+                model,
+                steps=len(plan),
+                batch_at=batch_at,
+                loss_of=loss_of,
+                learning_rate=rate,
+                optimizer=setting.optimizer,
+                scratch=folder,
+                log=_log(name, version, setting),
+                task=task,
+                precision=setting.precision,
+                checkpoint_seconds=setting.checkpoint_seconds,
+            )
+            save(model, folder)
+    return folders
+
+
+def read_curve(name: str, setting: Setting) -> list[dict[str, float]]:
+    """The curve of the first model of a fine-tuning, one row a step, without times."""
+    rows = read_jsonl(_log(name, 0, setting))
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def _log(name: str, version: int, setting: Setting) -> Path:
+    return setting.logs / f"{name}-{version}.jsonl"

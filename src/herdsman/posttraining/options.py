@@ -17,18 +17,19 @@ class PromptOptions(Options):
     conversation: int = Field(1_000, ge=0, description="Greetings, questions about the model itself, thanks.")
     harmful: int = Field(1_000, ge=0, description="Harmful prompts of real test sets.")
     borderline: int = Field(1_000, ge=0, description="Harmless prompts that sound harmful.")
-    held_out: int = Field(2_000, ge=1, description="Tasks to measure with; of each other source a quarter as many prompts.")
+    held_out: int = Field(
+        2_000, ge=1, description="Tasks to measure with; of each other source a quarter as many prompts."
+    )
     difficulty: int = Field(3, ge=1, le=3, description="Hardest level of tasks: longer lists, larger numbers.")
     annotated_share: float = Field(
         0.4, gt=0, lt=1, description="Share of prompts whose reference is trained on, as if a person had written it."
     )
     preference_share: float = Field(
         0.2, gt=0, lt=1,
-        description="Share of prompts whose sampled answers are ranked, the reference first, as if a person had edited one; "
-        "the remaining prompts get the best of their sampled answers.",
+        description="Share of prompts whose sampled answers are ranked, the reference first, as if a person had edited "
+        "one; the remaining prompts get the best of their sampled answers.",
     )  # fmt: skip
     two_turns: float = Field(0.1, ge=0, le=1, description="Share of SFT dialogs that are joined to a second exchange.")
-
 
     @model_validator(mode="after")
     def _some_left(self) -> PromptOptions:
@@ -52,6 +53,7 @@ class FineTuneOptions(Options):
     learning_rate: float = Field(1e-5, gt=0, description="Highest learning rate.")
     epochs: float = Field(1.0, gt=0, description="Passes over the data.")
     batch_tokens: int = Field(65_536, gt=0, description="Tokens a step, padding included.")
+    micro_batch_tokens: int = Field(8192, gt=0, description="Tokens that go through the model at once.")
     average: int = Field(2, ge=1, description="Models of different data order that are trained and averaged.")
 
 
@@ -71,7 +73,9 @@ class PosttrainOptions(Options):
         FineTuneOptions(average=1), description="SFT on references; it stands in for the previous round's model."
     )
     reward: FineTuneOptions = Field(FineTuneOptions(), description="The reward model, from the pretrained model.")
-    sft: FineTuneOptions = Field(FineTuneOptions(epochs=2), description="Supervised fine-tuning, from the pretrained model.")
+    sft: FineTuneOptions = Field(
+        FineTuneOptions(epochs=2), description="Supervised fine-tuning, from the pretrained model."
+    )
     dpo: DpoOptions = Field(DpoOptions(), description="Preference optimisation, from the SFT model.")
     optimizer: OptimizerOptions = Field(OptimizerOptions(), description="AdamW of all trainings.")
     drop_similar: float = Field(

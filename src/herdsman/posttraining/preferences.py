@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from herdsman.synthesis.prompt import Prompt
@@ -13,7 +13,7 @@ from herdsman.synthesis.verify import similarity
 from herdsman.tokens.chat import Message
 
 Level = Literal["significantly better", "better", "slightly better", "marginally better"]
-KEPT_LEVELS: tuple[Level, ...] = ("significantly better", "better")
+CLEAR_LEVELS: tuple[Level, ...] = ("significantly better", "better")
 HELD_OUT_PARTS = 10
 
 
@@ -50,6 +50,11 @@ class Preference:
     level: Level
 
     @property
+    def clear(self) -> bool:
+        """True if significantly better or better: only these are trained on (paper, section 4.2.1)."""
+        return self.level in CLEAR_LEVELS
+
+    @property
     def id(self) -> str:
         return content_id([[[m.role, m.content] for m in self.messages], self.responses])
 
@@ -58,33 +63,34 @@ class Preference:
         """True for one prompt in ten: never trained on, so that the reward model can be measured on it."""
         return int(content_id([[m.role, m.content] for m in self.messages])[:8], 16) % HELD_OUT_PARTS == 0
 
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self) | {"id": self.id, "held_out": self.held_out}
+
     @staticmethod
     def from_json(row: Mapping[str, Any]) -> Preference:
         messages = tuple(Message(**message) for message in row["messages"])
         return Preference(messages, row["source"], row["family"], tuple(row["responses"]), row["level"])
 
 
-def rank(prompt: Prompt, responses: Sequence[Response], annotated: bool, drop_similar: float) -> Preference | None:
+def rank(prompt: Prompt, responses: Sequence[Response], drop_similar: float) -> Preference | None:
     """The preference that a prompt's responses give, or None where they do not differ enough.
 
-    The reference stands for a human's edit and ranks first where the prompt is annotated; then comes a response that
-    passed its checks, then one that failed. Of those that failed, the commonest is taken: it is what the model most
-    likes to say. A response too similar to a better one is left out.
+    The reference stands for a human's edit and ranks first; then comes a response that passed its checks, then one that
+    failed. Of several the commonest is taken: it is what the model most likes to say.
 
     Args:
-        annotated: whether the reference may be used.
-        drop_similar: similarity from which a response is left out.
+        drop_similar: similarity to a better response from which one is left out.
     """
     passing = _by_count(response.text for response in responses if response.passed)
     # An answer that was cut off is no model of what a rejected answer looks like: its end would be missing.
     failing = _by_count(response.text for response in responses if not response.passed and response.ended)
     ranked: list[str] = []
-    for candidates in ([prompt.reference] if annotated else [], passing, failing):
+    for candidates in ([prompt.reference], passing, failing):
         for text in candidates:
             if text.strip() and all(similarity(text, better) < drop_similar for better in ranked):
                 ranked.append(text)
                 break
-    if len(ranked) < 2 or not (failing and ranked[-1] in failing):
+    if len(ranked) < 2 or ranked[-1] not in failing:
         return None
     return Preference(prompt.messages, prompt.source, prompt.family, tuple(ranked), _level(ranked[0], ranked[-1]))
 
@@ -103,8 +109,3 @@ def _by_count(texts: Iterable[str]) -> list[str]:
     """Distinct texts, the commonest first, ties in the order of appearance."""
     counts = Counter(texts)
     return sorted(counts, key=lambda text: -counts[text])
-
-
-def clear(preferences: Iterable[Preference]) -> Iterator[Preference]:
-    """Those clear enough to train on: significantly better and better (paper, section 4.1.3)."""
-    return (preference for preference in preferences if preference.level in KEPT_LEVELS)

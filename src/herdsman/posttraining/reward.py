@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from herdsman.files import atomic_open
 from herdsman.model.llama import Llama
 from herdsman.model.store import load_model, save_model
+from herdsman.posttraining.finetune import MODEL, Setting, fine_tune
+from herdsman.posttraining.options import FineTuneOptions
 from herdsman.posttraining.preferences import Preference
-from herdsman.posttraining.rows import Batch, Row, pad, response_row
+from herdsman.posttraining.rows import Batch, Row, length_batches, pad, response_row
 from herdsman.tokens.chat import Message
 from herdsman.tokens.tokenizer import Tokenizer
 from herdsman.training.averaging import average_models
@@ -40,26 +42,21 @@ class RewardModel(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Writes head and backbone; the backbone last, so that a folder with a model in it is whole."""
-        folder.mkdir(parents=True, exist_ok=True)
-        with atomic_open(folder / HEAD) as file:
-            file.write(save({"weight": self.head.weight.detach().cpu().contiguous()}))
-        save_model(self.backbone, folder / "model")
+        _save_head(self.head.weight, folder)
+        save_model(self.backbone, folder / MODEL)
 
     @staticmethod
     def load(folder: Path, device: torch.device) -> RewardModel:
-        model = RewardModel(load_model(folder / "model", device)).to(device)
+        model = RewardModel(load_model(folder / MODEL)).to(device)
         model.head.load_state_dict(load_file(folder / HEAD))
         return model.eval()
 
 
-def average_rewards(folders: Sequence[Path], out: Path, device: torch.device) -> RewardModel:
-    """Uniform average of reward models, saved in `out`."""
+def average_rewards(folders: Sequence[Path], out: Path) -> None:
+    """Saves the uniform average of reward models in `out`."""
     heads = [load_file(folder / HEAD)["weight"].double() for folder in folders]
-    model = RewardModel(average_models([folder / "model" for folder in folders], out / "model"))
-    with torch.no_grad():
-        model.head.weight.copy_(sum(heads[1:], heads[0]) / len(heads))
-    model.save(out)
-    return model.to(device).eval()
+    _save_head(sum(heads[1:], heads[0]) / len(heads), out)
+    average_models([folder / MODEL for folder in folders], out / MODEL)
 
 
 def preference_rows(tokenizer: Tokenizer, preference: Preference) -> list[Row]:
@@ -68,7 +65,7 @@ def preference_rows(tokenizer: Tokenizer, preference: Preference) -> list[Row]:
 
 
 def reward_batch(ranked: Sequence[Sequence[Row]], filler: int, device: torch.device) -> tuple[Batch, Tensor, Tensor]:
-    """A batch of the rows of several preferences, and all pairs in them: rows of the better and of the worse [pairs]."""
+    """A batch of the rows of several preferences, and all pairs in them: rows of the better, of the worse [pairs]."""
     better: list[int] = []
     worse: list[int] = []
     start = 0
@@ -94,18 +91,49 @@ def score_dialogs(
 ) -> list[float]:
     """Rewards of responses, each given as (prompt, response), in their order."""
     rows = [response_row(tokenizer, prompt, response) for prompt, response in dialogs]
-    order = sorted(range(len(rows)), key=lambda index: (len(rows[index].ids), index))
     rewards = [0.0] * len(rows)
-    start = 0
-    while start < len(order):
-        end = start + 1
-        while end < len(order) and (end + 1 - start) * len(rows[order[end]].ids) <= SCORE_TOKENS:
-            end += 1
-        batch = pad([rows[index] for index in order[start:end]], tokenizer.pad, device)
-        for index, reward in zip(order[start:end], model(_whole(batch), batch.last).tolist(), strict=True):
+    for members in length_batches([len(row.ids) for row in rows], SCORE_TOKENS):
+        batch = pad([rows[index] for index in members], tokenizer.pad, device)
+        for index, reward in zip(members, model(_whole(batch), batch.last).tolist(), strict=True):
             rewards[index] = reward
-        start = end
     return rewards
+
+
+def train_reward(
+    base: Path,
+    preferences: Sequence[Preference],
+    tokenizer: Tokenizer,
+    options: FineTuneOptions,
+    setting: Setting,
+    out: Path,
+) -> None:
+    """Trains a reward model from the pretrained model in `base` and saves the average of the models in `out`.
+
+    Nothing is done if there is one.
+    """
+    if (out / MODEL).exists():
+        return
+    ranked = [preference_rows(tokenizer, preference) for preference in preferences]
+
+    def batch_of(items: Sequence[int], _: Sequence[int]) -> tuple[Batch, Tensor, Tensor]:
+        return reward_batch([ranked[item] for item in items], setting.filler, setting.device)
+
+    folders = fine_tune(
+        "reward",
+        start=lambda: RewardModel(load_model(base)).to(setting.device),
+        save=RewardModel.save,
+        lengths=[len(rows) * max(len(row.ids) for row in rows) for rows in ranked],
+        batch_of=batch_of,
+        loss_of=reward_loss,
+        options=options,
+        setting=setting,
+    )
+    average_rewards(folders, out)
+
+
+def _save_head(weight: Tensor, folder: Path) -> None:
+    with atomic_open(folder / HEAD) as file:
+        file.write(save({"weight": weight.detach().cpu().float().contiguous()}))
 
 
 def _whole(batch: Batch) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -72,7 +71,14 @@ def pad(rows: Sequence[Row], filler: int, device: torch.device) -> Batch:
     return Batch(ids[:, :-1], ids[:, 1:], kinds[:, 1:], last)
 
 
-def plan_batches(lengths: Sequence[int], batch_tokens: int, epochs: float, seed: int, *names: object) -> list[list[int]]:
+def length_batches(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
+    """Items of like length together, padded to at most `most_tokens` a batch: for work in which order does not matter."""
+    return cut(sorted(range(len(lengths)), key=lambda item: (lengths[item], item)), lengths, most_tokens)
+
+
+def plan_batches(
+    lengths: Sequence[int], batch_tokens: int, epochs: float, seed: int, *names: object
+) -> list[list[int]]:
     """The items of every step: an epoch's items sorted by length, cut into batches, and the batches shuffled.
 
     Sorting keeps padding small; items of like length are in random order, so batches differ between epochs.
@@ -86,20 +92,24 @@ def plan_batches(lengths: Sequence[int], batch_tokens: int, epochs: float, seed:
     plan: list[list[int]] = []
     for epoch in range(math.ceil(epochs)):
         rng = generator(seed, *names, epoch)
-        batches = _cut(lengths, batch_tokens, rng)
+        order = list(range(len(lengths)))
+        rng.shuffle(order)
+        order.sort(key=lambda item: lengths[item])
+        batches = cut(order, lengths, batch_tokens)
         rng.shuffle(batches)
         share = min(1.0, epochs - epoch)
         plan += batches[: max(1, round(share * len(batches)))]
     return plan
 
 
-def _cut(lengths: Sequence[int], batch_tokens: int, rng: random.Random) -> list[list[int]]:
-    order = list(range(len(lengths)))
-    rng.shuffle(order)
-    order.sort(key=lambda item: lengths[item])
-    batches: list[list[int]] = [[]]
+def cut(order: Sequence[int], lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
+    """Cuts items, which come in rising length, where a batch would be padded to more than `most_tokens`.
+
+    An item that is longer has a batch of its own.
+    """
+    batches: list[list[int]] = []
     for item in order:
-        if batches[-1] and (len(batches[-1]) + 1) * lengths[item] > batch_tokens:
+        if not batches or (len(batches[-1]) + 1) * lengths[item] > most_tokens:
             batches.append([])
         batches[-1].append(item)
     return batches

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
@@ -25,6 +25,20 @@ class Prose(Block):
     """A paragraph."""
 
     text: str | Markup
+
+
+@dataclass(frozen=True)
+class Items(Block):
+    """A bulleted list."""
+
+    items: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Code(Block):
+    """A piece of code to copy."""
+
+    text: str
 
 
 @dataclass(frozen=True)
@@ -90,17 +104,36 @@ class Bar:
 
 @dataclass(frozen=True)
 class Bars(Block):
-    """Bars over one scale that starts at 0 and ends at `most` (the largest value if 0)."""
+    """Bars over one scale that starts at 0 and ends at `most` (the largest value if 0).
+
+    `mark` says what the bars' targets mean.
+    """
 
     title: str
     items: Sequence[Bar]
     most: float = 0.0
     note: str = ""
+    mark: str = ""
 
     @property
     def scale(self) -> float:
         targets = (bar.target or 0.0 for bar in self.items)
         return self.most or max([*(bar.value for bar in self.items), *targets], default=0.0) or 1.0
+
+
+@dataclass(frozen=True)
+class Histogram(Block):
+    """Counts in bins of equal width from 0 to 1; the part below `threshold` is shown as lost."""
+
+    title: str
+    counts: Sequence[int]
+    unit: str
+    threshold: float | None = None
+    note: str = ""
+
+    @property
+    def most(self) -> int:
+        return max(self.counts, default=0) or 1
 
 
 @dataclass(frozen=True)
@@ -211,6 +244,14 @@ class Fold(Block):
 
 
 @dataclass(frozen=True)
+class Section(Block):
+    """Blocks under a heading of their own."""
+
+    title: str
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True)
 class Chapter:
     """A stage's part of the report. `blocks` is None for a stage that has not been run."""
 
@@ -219,7 +260,6 @@ class Chapter:
     lead: str
     blocks: Sequence[Block] | None = None
     cost: str = ""
-    sections: dict[str, str] = field(default_factory=dict)
 
 
 def compare(left: str, right: str) -> tuple[Markup, Markup]:

@@ -1,25 +1,19 @@
-"""Line charts as small inline SVG: text stays text, colours are the page's CSS variables, the same data give the same bytes.
+"""Line charts as small inline SVG: text stays text, colours are the page's own, the same data give the same bytes.
 
-Each chart is drawn twice, for wide and for narrow pages; the style sheet shows one. Nothing needs a display.
+Each chart is drawn twice, for wide and for narrow pages; the style sheet shows one.
 """
 
 from __future__ import annotations
 
-import io
-import re
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from html import escape
+from dataclasses import dataclass
 
 from markupsafe import Markup
 
-WIDE_INCHES, NARROW_INCHES = (7.4, 2.9), (3.7, 2.7)
 MOST_POINTS = 400
-# Stand-ins that matplotlib accepts as colours; in the SVG each becomes a CSS variable of the page.
-_COLOURS = {
-    "ink": "#010101", "soft": "#020202", "rule": "#030303", "grass": "#040404", "hay": "#050505",
-    "clay": "#060606", "sky": "#070707", "heather": "#080808",
-}  # fmt: skip
+SLACK = 0.005  # of the range: a tick that lies this little beyond the last value is still shown
+LETTER = 6.4  # pixels a letter of an axis label takes, about
 
 
 @dataclass(frozen=True)
@@ -30,17 +24,17 @@ class Line:
     x: Sequence[float]
     y: Sequence[float]
     colour: str = "grass"
-    style: str = "line"  # line, faint (a thin line behind the others), dashed or dots
+    style: str = "line"  # line, faint (thin, behind the others) or dots
 
 
 @dataclass(frozen=True)
 class LineChart:
-    """Curves over one axis, with marked spans and moments.
+    """Curves over one axis, with marked spans.
 
     Attributes:
         title: what the chart shows, in a sentence that also stands for it where it cannot be seen.
         spans: (from, to, label) of shaded stretches of x.
-        moments: (x, label) of vertical marks.
+        from_zero: y begins at 0, and the curves' last values are not written beside them.
     """
 
     title: str
@@ -48,17 +42,48 @@ class LineChart:
     y_label: str
     lines: tuple[Line, ...]
     spans: tuple[tuple[float, float, str], ...] = ()
-    moments: tuple[tuple[float, str], ...] = ()
-    log_y: bool = False
-    from_zero: bool = field(default=False)
+    from_zero: bool = False
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Maps values from `low` to `high` to pixels from `start` to `end`."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        return self.start + (value - self.low) / (self.high - self.low or 1) * (self.end - self.start)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Size of a drawing and its margins, in pixels."""
+
+    name: str
+    width: int
+    height: int
+    x_ticks: int
+    top: int = 30
+    bottom: int = 44
+    right: int = 46
+
+
+FRAMES = (Frame("wide", 760, 310, 8), Frame("narrow", 370, 270, 4))
 
 
 def draw(chart: LineChart) -> Markup:
-    """The chart as two inline SVG elements, one shown on wide pages and one on narrow pages."""
-    return Markup("").join(
-        Markup(f'<div class="chart {name}">{_svg(chart, name, inches)}</div>')
-        for name, inches in (("wide", WIDE_INCHES), ("narrow", NARROW_INCHES))
+    """The chart with its legend, as two inline SVG elements, one shown on wide pages and one on narrow pages."""
+    legend = Markup("").join(
+        Markup('<span class="of-{}" style="--c:var(--{})">{}</span>').format(line.style, line.colour, line.label)
+        for line in chart.lines
     )
+    drawings = Markup("").join(
+        Markup('<div class="chart {}">{}</div>').format(frame.name, _svg(chart, frame)) for frame in FRAMES
+    )
+    return (Markup('<p class="legend">{}</p>').format(legend) if len(chart.lines) > 1 else Markup()) + drawings
 
 
 def thin(values: Sequence[float], most: int = MOST_POINTS) -> list[int]:
@@ -76,78 +101,13 @@ def smooth(values: Sequence[float], share: float = 0.02) -> list[float]:
     return [sum(window) / len(window) for window in windows]
 
 
-def _svg(chart: LineChart, name: str, inches: tuple[float, float]) -> str:
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    settings = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": f"{name} {chart.title}",
-        "font.size": 9.5,
-        "text.parse_math": False,
-        "axes.edgecolor": _COLOURS["rule"],
-        "axes.labelcolor": _COLOURS["soft"],
-        "xtick.color": _COLOURS["soft"],
-        "ytick.color": _COLOURS["soft"],
-        "path.simplify": True,
-    }
-    with matplotlib.rc_context(settings):
-        figure = Figure(figsize=inches, layout="constrained")
-        FigureCanvasSVG(figure)
-        axes = figure.add_subplot()
-        for line in chart.lines:
-            _plot(axes, line)
-        for start, end, label in chart.spans:
-            axes.axvspan(start, end, color=_COLOURS["hay"], alpha=0.12, linewidth=0)
-            _caption(axes, start, label)
-        for x, label in chart.moments:
-            axes.axvline(x, color=_COLOURS["soft"], linewidth=0.8, linestyle=(0, (2, 2)))
-            _caption(axes, x, label)
-        if chart.log_y:
-            axes.set_yscale("log")
-        elif chart.from_zero:
-            axes.set_ylim(bottom=0)
-        axes.margins(x=0.01)
-        axes.set_xlabel(chart.x_label)
-        axes.set_ylabel(chart.y_label)
-        axes.xaxis.set_major_locator(MaxNLocator(4 if name == "narrow" else 8))
-        axes.xaxis.set_major_formatter(lambda value, _: short_number(value))
-        axes.yaxis.set_major_formatter(lambda value, _: short_number(value))
-        axes.grid(axis="y", color=_COLOURS["rule"], linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.tick_params(length=0)
-        for side in ("top", "right", "left"):
-            axes.spines[side].set_visible(False)
-        if len(chart.lines) > 1:
-            figure.legend(
-                loc="outside upper left", ncols=2 if name == "narrow" else 5, frameon=False,
-                labelcolor=_COLOURS["soft"], handlelength=1.4, columnspacing=1.4, borderaxespad=0.1,
-            )  # fmt: skip
-        out = io.StringIO()
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return _for_page(out.getvalue(), chart.title)
-
-
-def _plot(axes: object, line: Line) -> None:
-    kept = thin(line.x)
-    x, y = [line.x[i] for i in kept], [line.y[i] for i in kept]
-    colour = _COLOURS[line.colour]
-    look = {
-        "line": {"linewidth": 1.7},
-        "faint": {"linewidth": 0.7, "alpha": 0.35},
-        "dashed": {"linewidth": 1.4, "linestyle": (0, (4, 2))},
-        "dots": {"linewidth": 0.8, "marker": "o", "markersize": 3.6},
-    }[line.style]
-    axes.plot(x, y, color=colour, label=line.label, **look)  # type: ignore[attr-defined]
-
-
-def _caption(axes: object, x: float, label: str) -> None:
-    axes.annotate(  # type: ignore[attr-defined]
-        label, (x, 1), (3, -2), xycoords=("data", "axes fraction"), textcoords="offset points", va="top", fontsize=8.5,
-        color=_COLOURS["soft"],
-    )  # fmt: skip
+def ticks(low: float, high: float, most: int) -> list[float]:
+    """At most `most` + 1 round numbers within [low, high], evenly spaced by 1, 2, 2.5 or 5 times a power of ten."""
+    rough = (high - low) / most
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * (1 - 1e-9))
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(number * step, 12) for number in range(first, last + 1)]
 
 
 def short_number(value: float) -> str:
@@ -157,26 +117,85 @@ def short_number(value: float) -> str:
             return f"{value / (1e3 if unit == 'k' else size):.4g}{unit}"
     if abs(value) >= 1000:
         return f"{value:,.0f}"
-    return f"{value:.4g}" if abs(value) >= 1e-3 or value == 0 else f"{value:.1e}".replace("e-0", "e-")
+    return f"{value:.4g}" if abs(value) >= 1e-4 or value == 0 else f"{value:.1e}".replace("e-0", "e-")
 
 
-def _for_page(svg: str, title: str) -> str:
-    """The SVG as part of a page: no prologue, no fixed size, colours and fonts from the style sheet, a title."""
-    svg = svg[svg.index("<svg") :].strip()
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
-    for name, stand_in in _COLOURS.items():
-        svg = svg.replace(stand_in, f"var(--{name})")
-    svg = re.sub(r"font-family: [^;]*;", "font-family: var(--sans);", svg)
-    svg = re.sub(r' (?:d|x|y|transform)="[^"]*"', lambda match: re.sub(r"(\.\d)\d+", r"\1", match[0]), svg)
-    svg = re.sub(r' id="(?![mp][0-9a-f]{10}")[^"]*"', "", svg)  # only clip paths and markers are referred to
-    svg = re.sub(r"\s+", " ", svg).replace("> <", "><")
-    view = re.search(r'viewBox="[^"]*"', svg)
-    inner = svg[svg.index(">") + 1 :]
-    label = escape(title, quote=True)
-    head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'{view.group() if view else ""} role="img" aria-label="{label}">'
+def _svg(chart: LineChart, frame: Frame) -> Markup:
+    lines = [_finite(line) for line in chart.lines]
+    xs, ys = [x for line in lines for x in line.x], [y for line in lines for y in line.y]
+    if not xs:
+        return Markup()
+    low, high = min(ys), max(ys)
+    low = min(low, 0.0) if chart.from_zero else low
+    room = 0.04 * (high - low) or 0.05 * abs(high) or 1.0
+    low, high = (low if low == 0 else low - room), high + room
+    floor = frame.height - frame.bottom
+    y_ticks = ticks(low, high, 5)
+    left = 12 + LETTER * max(len(short_number(tick)) for tick in y_ticks)
+    x = Scale(min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1, left, frame.width - frame.right)
+    y = Scale(low, high, floor, frame.top)
+    parts = [
+        *(_span(span, x, y) for span in chart.spans),
+        *(_y_tick(tick, x, y) for tick in y_ticks),
+        *(_x_tick(tick, x, floor) for tick in ticks(x.low, x.high + SLACK * (x.high - x.low), frame.x_ticks)),
+        Markup('<path class="axis" d="M{:.1f} {}H{:.1f}"/>').format(x.start, floor, x.end),
+        _text("title", 0, 12, "start", chart.y_label),
+        _text("title", x.end, frame.height - 6, "end", chart.x_label),
+        *(_curve(line, x, y) for line in lines),
+        *(_end(line, x, y) for line in lines if line.style == "line" and not chart.from_zero),
+    ]
+    return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        frame.width, frame.height, chart.title, Markup("").join(parts)
     )
-    return head + inner
+
+
+def _finite(line: Line) -> Line:
+    """The line without values that cannot be drawn, and with no more points than the eye can tell apart."""
+    pairs = [(x, y) for x, y in zip(line.x, line.y, strict=True) if math.isfinite(x) and math.isfinite(y)]
+    pairs = [pairs[i] for i in thin([x for x, _ in pairs])]
+    return Line(line.label, [x for x, _ in pairs], [y for _, y in pairs], line.colour, line.style)
+
+
+def _span(span: tuple[float, float, str], x: Scale, y: Scale) -> Markup:
+    start, end = max(x.start, x(span[0])), min(x.end, x(span[1]))
+    box = Markup('<rect class="span" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>')
+    return box.format(start, y.end, max(0.0, end - start), y.start - y.end) + _text(
+        "title", end - 5, y.end + 14, "end", span[2]
+    )
+
+
+def _y_tick(value: float, x: Scale, y: Scale) -> Markup:
+    grid = Markup('<path class="grid" d="M{:.1f} {:.1f}H{:.1f}"/>').format(x.start, y(value), x.end)
+    return grid + _text("tick", x.start - 8, y(value) + 4, "end", short_number(value))
+
+
+def _x_tick(value: float, x: Scale, floor: float) -> Markup:
+    return _text("tick", x(value), floor + 18, "middle", short_number(value))
+
+
+def _curve(line: Line, x: Scale, y: Scale) -> Markup:
+    points = [(x(a), y(b)) for a, b in zip(line.x, line.y, strict=True)]
+    if not points:
+        return Markup()
+    style = Markup('style="--c:var(--{})"').format(line.colour)
+    path = "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in points)
+    curve = Markup('<path class="{} curve" {} d="{}"/>').format(line.style, style, path)
+    return curve + Markup("").join(_dot(line, *point) for point in points if line.style == "dots")
+
+
+def _end(line: Line, x: Scale, y: Scale) -> Markup:
+    """The last value, written beside the curve's end."""
+    if not line.x:
+        return Markup()
+    a, b = x(line.x[-1]), y(line.y[-1])
+    return _dot(line, a, b) + _text("value", a + 7, b + 4, "start", f"{line.y[-1]:.3g}")
+
+
+def _dot(line: Line, x: float, y: float) -> Markup:
+    return Markup('<circle class="dot" style="--c:var(--{})" cx="{:.1f}" cy="{:.1f}" r="3.4"/>').format(
+        line.colour, x, y
+    )
+
+
+def _text(kind: str, x: float, y: float, anchor: str, text: str) -> Markup:
+    return Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(kind, x, y, anchor, text)

@@ -1,4 +1,4 @@
-"""Export to a Hugging Face folder: what `transformers` (4.45 and newer, also 5), vLLM and llama.cpp's converter read.
+"""Export to a Hugging Face folder: what `transformers` (4.45 and newer, also 5) and others read.
 
 The decoder already pairs rotary dimensions as Hugging Face does (i with i + width / 2), so weights keep their values and
 only change their names; Meta's own checkpoints, which interleave the pairs, would need q and k permuted.
@@ -124,7 +124,7 @@ def generation_config(tokenizer: Tokenizer, temperature: float, top_p: float) ->
 
 
 def tokenizer_config(model: ModelOptions, tokenizer: Tokenizer) -> dict[str, Any]:
-    """`tokenizer_config.json`; the generic fast class reads `tokenizer.json` as it is in all versions of transformers."""
+    """`tokenizer_config.json`; the generic fast class reads `tokenizer.json` as it is in any transformers."""
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         **_special_tokens(tokenizer),
@@ -133,16 +133,19 @@ def tokenizer_config(model: ModelOptions, tokenizer: Tokenizer) -> dict[str, Any
         "clean_up_tokenization_spaces": False,
         "added_tokens_decoder": {
             str(id): {
-                "content": name, "special": True, "lstrip": False, "rstrip": False, "normalized": False, "single_word": False
+                "content": name,
+                "special": True,
+                "lstrip": False,
+                "rstrip": False,
+                "normalized": False,
+                "single_word": False,
             }
             for name, id in sorted(tokenizer.special.items(), key=lambda item: item[1])
         },
         "chat_template": CHAT_TEMPLATE,
-    }  # fmt: skip
+    }
 
 
 def _special_tokens(tokenizer: Tokenizer) -> dict[str, str]:
     names = {id: name for name, id in tokenizer.special.items()}
-    return {
-        "bos_token": names[tokenizer.bos], "eos_token": names[tokenizer.eot], "pad_token": names[tokenizer.pad]
-    }  # fmt: skip
+    return {"bos_token": names[tokenizer.bos], "eos_token": names[tokenizer.eot], "pad_token": names[tokenizer.pad]}

@@ -55,12 +55,13 @@ class Journey:
 
     @staticmethod
     def read(root: Path | str) -> Journey:
+        """What the workspace holds now; an empty or missing folder is a journey not yet begun."""
         workspace = Workspace(root)
         recipe = _recipe(workspace.root)
         try:
-            options = ReleaseOptions(**recipe.get("release", {}))
-        except (TypeError, ValidationError):  # a recipe of another version: the report is still worth reading
-            options = ReleaseOptions()
+            options = ReleaseOptions.model_validate(recipe.get("release", {}))
+        except ValidationError:  # a recipe of another version: the report is still worth reading
+            options = ReleaseOptions.model_validate({})
         records = {
             stage: Record(
                 stage, workspace.folder(stage), workspace.manifest(stage) or {}, workspace.summary(stage) or {}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 from markupsafe import Markup
 
 from herdsman.release.charts import smooth, thin
 
 HEIGHT = 240
+LOWEST = 212  # feet of a sheep: below is the caption
 WIDTHS = {"wide": 1600, "narrow": 620}
 
 
@@ -20,7 +22,9 @@ def landscape(losses: Sequence[float], flock: Sequence[str]) -> Markup:
         losses: the training loss, step by step; empty before pretraining, when the hill is only a hill.
         flock: names of the finished stages, one sheep each.
     """
-    note = "The near hill is the training loss. " if losses else ""
+    note = (
+        f"The near hill is the training loss: {losses[0]:.1f} down to {losses[-1]:.1f} nats a token. " if losses else ""
+    )
     sheep = f"{len(flock)} sheep, one for each finished stage." if flock else ""
     drawings = Markup("").join(
         Markup('<div class="chart {}">{}</div>').format(Markup(name), _drawing(width, losses, flock))
@@ -41,7 +45,7 @@ def _drawing(width: int, losses: Sequence[float], flock: Sequence[str]) -> Marku
     first, gap = (0.30 * width, 0.62 * width / max(flock_size, 9)) if width > 1000 else (0.24 * width, 0.72 * width / 9)
     places = [first + gap * i + 9 * math.sin(5.1 * i) for i in range(flock_size)]
     sheep = Markup("").join(
-        _sheep(x, _height_at(near, x) + 13 + 17 * (0.5 + 0.5 * math.sin(2.7 * i + 1)), i, stage)
+        _sheep(x, min(LOWEST, _height_at(near, x) + 13 + 17 * (0.5 + 0.5 * math.sin(2.7 * i + 1))), i, stage)
         for i, (x, stage) in enumerate(zip(places, flock, strict=True))
     )
     return Markup(
@@ -64,7 +68,7 @@ def _slope(width: int, losses: Sequence[float]) -> list[tuple[float, float]]:
 def _area(points: Sequence[tuple[float, float]], width: int) -> str:
     """A closed path from the ridge down to the bottom edge, smoothed through the midpoints."""
     path = f"M0 {HEIGHT}L0 {points[0][1]:.0f}"
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(points):
         path += f"Q{x0:.0f} {y0:.0f} {(x0 + x1) / 2:.0f} {(y0 + y1) / 2:.0f}"
     return path + f"L{width} {points[-1][1]:.0f}V{HEIGHT}Z"
 
@@ -80,6 +84,7 @@ def _sheep(x: float, y: float, number: int, stage: str) -> Markup:
     return Markup(
         '<g transform="translate({x:.0f} {y:.0f}) scale({sx:.2f} {sy:.2f})"><title>{stage}</title>'
         '<path class="leg" stroke-width="2" d="M-6 -6V0M-2 -6V0M5 -6V0M9 -6V0"/>'
-        '<path class="fleece" d="M-11 -9a5 5 0 0 1 3-8a6 6 0 0 1 9-3a6 6 0 0 1 9 2a5 5 0 0 1 4 7a5 5 0 0 1-5 6h-16a4 4 0 0 1-4-4Z"/>'
+        '<path class="fleece" d="M-11 -9a5 5 0 0 1 3-8a6 6 0 0 1 9-3a6 6 0 0 1 9 2a5 5 0 0 1 4 7a5 5 0 0 1-5 6'
+        'h-16a4 4 0 0 1-4-4Z"/>'
         '<path class="face" d="M12 -17c4-2 7 1 7 4s-2 5-5 4s-4-6-2-8Z"/></g>'
     ).format(x=x, y=y, sx=turned * scale, sy=scale, stage=stage)

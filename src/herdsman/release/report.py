@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from herdsman import __version__
 from herdsman.files import write_text
 from herdsman.release import figures
-from herdsman.release.blocks import Block, Chapter, Chat, Figure, Figures
-from herdsman.release.card import render_card
+from herdsman.release.blocks import Block, Chapter, Chat, Figure, Turn, clip
+from herdsman.release.card import model_card
 from herdsman.release.chapters import ending, gathering, judging, learning, posttraining, refining, safety, tokens
 from herdsman.release.cost import costs, stage_cost, total
 from herdsman.release.journey import Journey, Record
@@ -31,17 +30,22 @@ def write_report(workspace_root: Path, out: Path) -> None:
 
 def render_report(journey: Journey) -> str:
     chapters = _chapters(journey)
-    return environment().get_template("report.html").render(
-        name=journey.name,
-        lead=_lead(journey),
-        exchange=_exchange(journey),
-        keys=_keys(journey),
-        chapters=chapters,
-        landscape=landscape(
-            [row["loss"] for row in journey["pretrain"].get("curve", [])], [record.stage for record in journey.finished]
-        ),
-        version=__version__,
-    )  # fmt: skip
+    return (
+        environment()
+        .get_template("report.html")
+        .render(
+            name=journey.name,
+            lead=_lead(journey),
+            exchange=_exchange(journey),
+            path=_path(journey),
+            chapters=chapters,
+            landscape=landscape(
+                [row["loss"] for row in journey["pretrain"].get("curve", [])],
+                [record.stage for record in journey.finished],
+            ),
+            version=__version__,
+        )
+    )
 
 
 def environment() -> Environment:
@@ -52,7 +56,9 @@ def environment() -> Environment:
 
 
 def _chapters(journey: Journey) -> list[Chapter]:
-    def of(stage: str, title: str, lead: Callable[[Record], str], blocks: Callable[[Journey], Sequence[Block]]) -> Chapter:
+    def of(
+        stage: str, title: str, lead: Callable[[Record], str], blocks: Callable[[Journey], Sequence[Block]]
+    ) -> Chapter:
         record = journey[stage]
         if not record.finished:
             return Chapter(stage, title, "")
@@ -67,11 +73,62 @@ def _chapters(journey: Journey) -> list[Chapter]:
         of("posttrain", posttraining.TITLE, posttraining.lead, posttraining.blocks),
         of("evaluate", judging.TITLE, judging.lead, judging.blocks),
         of("safety", safety.TITLE, safety.lead, safety.blocks),
-        of("release", ending.RELEASE_TITLE, ending.release_lead, lambda j: ending.release_blocks(j, render_card(j))),
-    ]  # fmt: skip
+        of("release", ending.RELEASE_TITLE, ending.release_lead, ending.release_blocks),
+    ]
+    if journey["release"].finished:
+        chapters.append(Chapter("card", "The model card", ending.CARD_LEAD, model_card(journey, measured=True)))
     if journey.finished:
         chapters += [
             Chapter("cost", "What it cost", ending.cost_lead(journey), ending.cost_blocks(journey)),
             Chapter("again", "The same again", ending.REPRODUCE_LEAD, ending.reproduce_blocks(journey)),
         ]
     return chapters
+
+
+def _took(journey: Journey, record: Record) -> str:
+    cost = stage_cost(record, journey.options)
+    return f"{figures.duration(cost.wall_seconds)} · {figures.watt_hours(cost.energy_watt_hours)}"
+
+
+def _lead(journey: Journey) -> str:
+    """The whole journey in a sentence, as far as it has come."""
+    pages, documents, pretrain = journey["pages"], journey["documents"], journey["pretrain"]
+    if not pages.finished:
+        return "Nothing has been raised here yet."
+    sentence = f"From {figures.count(pages.get('pages', 0))} web pages"
+    if pretrain.finished:
+        sentence += f" to a language model of {figures.short_count(pretrain.get('parameters', 0))} parameters"
+        sentence += " that answers in a chat" if journey["posttrain"].finished else ""
+    elif documents.finished:
+        sentence += (
+            f" to {figures.count(documents.get('funnel', [{'documents': 0}])[-1]['documents'])} documents, so far"
+        )
+    else:
+        sentence += ", so far"
+    return f"{sentence}. It took {figures.duration(total(costs(journey)).wall_seconds)}."
+
+
+def _path(journey: Journey) -> list[Figure]:
+    """The big numbers from pages to answers, for the stages that are finished."""
+    found = []
+    if journey["pages"].finished:
+        found.append(Figure(figures.count(journey["pages"].get("pages", 0)), "web pages"))
+    if journey["documents"].get("funnel"):
+        found.append(Figure(figures.count(journey["documents"].get("funnel")[-1]["documents"]), "documents"))
+    if journey["tokens"].finished:
+        found.append(Figure(figures.short_count(journey["tokens"].get("totals.tokens", 0)), "tokens"))
+    if journey["pretrain"].finished:
+        found.append(Figure(figures.short_count(journey["pretrain"].get("parameters", 0)), "parameters"))
+    right = journey["posttrain"].get("success.all.models.final.rate")
+    if right is not None:
+        found.append(Figure(figures.percent(right, 0), "right answers", "of held-out prompts"))
+    return found
+
+
+def _exchange(journey: Journey) -> Chat | None:
+    """Something the herd says: an answer of the chat model, before that a continuation by the base model."""
+    if found := posttraining.exchange(journey["posttrain"]):
+        return found
+    for pair in [pair for entry in journey["pretrain"].get("samples", [])[-1:] for pair in entry["samples"][:1]]:
+        return Chat([Turn("user", pair["prompt"])], [("", clip(pair["text"], 260), "")])
+    return None

@@ -8,6 +8,7 @@ because they say nothing of use: the figure is an upper bound.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from herdsman.model.store import load_model
 from herdsman.safety.guard import SAFE, WEIGHTS, Guard
 from herdsman.safety.guard_training import train_guard
 from herdsman.safety.options import SafetyOptions
+from herdsman.safety.parts import divide
 from herdsman.safety.prompts import (
     LabelledPrompt,
     TestPrompt,
@@ -36,7 +38,7 @@ from herdsman.tokens.tokenizer import Tokenizer
 from herdsman.workspace import Work
 
 SENTENCES = 3_000
-PASSAGES = 2_000
+PASSAGES = 1_000  # to set the output's threshold on, and as many to measure it on
 
 Rows = list[dict[str, Any]]
 
@@ -55,14 +57,18 @@ def assess(options: SafetyOptions, work: Work, device: torch.device | str = "cpu
     prompts = read_labelled_prompts(work.progress)
     sentences = document_sentences(read_documents(documents, split="train"), SENTENCES)
     prompts += [LabelledPrompt(sentence, SAFE, "documents") for sentence in sentences]
-    passages = list(document_passages(read_documents(documents, split="held_out"), PASSAGES))
-    setting_passages, test_passages = passages[::2], passages[1::2]
+    asked = read_xstest(work.progress)
+    parts = divide(prompts, [prompt.text for prompt in asked])
+    # Every other document, not every other passage: passages of one document are alike.
+    setting_passages, test_passages = (
+        list(document_passages(islice(read_documents(documents, split="held_out"), first, None, 2), PASSAGES))
+        for first in (0, 1)
+    )
     folder = work.out / "guard"
     if not (folder / WEIGHTS).exists():
-        train_guard(prompts, setting_passages, options.false_positive_rate, work.seed, folder, work.scratch)
+        train_guard(parts, setting_passages, options.false_positive_rate, work.seed, folder, work.scratch)
     guard = Guard.load(folder)
 
-    asked = read_xstest(work.progress)
     chosen = {row["id"] for row in choose([{"id": prompt.id} for prompt in asked], options.prompts, key="id")}
     replies = work.out / "replies.jsonl"
     if not replies.exists():
@@ -70,10 +76,10 @@ def assess(options: SafetyOptions, work: Work, device: torch.device | str = "cpu
         write_jsonl(replies, _judged(put, _replies(options, work, put, device), guard))
     rows = read_jsonl(replies)
 
-    guard_tables = guard_results(guard, prompts, test_passages, asked, work.progress)
+    guard_tables = guard_results(guard, parts.test, test_passages, asked, work.progress)
     system = system_results(rows)
     write_json(work.out / "results.json", {"guard": guard_tables, "system": system})
-    work.counts.update(guard_prompts=len(prompts), xstest_prompts=len(rows))
+    work.counts.update(guard_prompts=parts.size, xstest_prompts=len(rows))
     work.metrics.update({name: rates["rate"] for name, rates in system["rates"].items()})
     work.summarise({"guard": guard_tables, "system": system, "examples": examples(rows)})
 

@@ -15,7 +15,7 @@ from typing import Any
 import fasttext
 
 from herdsman.errors import InputError
-from herdsman.files import read_json
+from herdsman.files import read_json, sha256_file
 from herdsman.safety.text import pieces
 from herdsman.tokens.chat import Message
 
@@ -67,14 +67,16 @@ class Guard:
     def load(cls, folder: Path | str) -> Guard:
         """
         Raises:
-            InputError: the folder holds no guard.
+            InputError: the folder holds no guard, or a damaged one.
         """
         folder = Path(folder)
         try:
             settings = read_json(folder / SETTINGS)
             thresholds = Thresholds(settings["thresholds"]["input"], settings["thresholds"]["output"])
+            if sha256_file(folder / WEIGHTS) != settings["sha256"]:  # fastText crashes on damaged files, or never ends
+                raise ValueError("the weights are not those that were written")
             model = fasttext.load_model(str(folder / WEIGHTS))
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
                 "no readable guard here", where=folder, do="raise the herd as far as its safety stage"
             ) from error

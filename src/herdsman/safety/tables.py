@@ -8,7 +8,6 @@ from typing import Any
 from herdsman.evaluation.statistics import wilson
 from herdsman.progress import Progress
 from herdsman.safety.guard import CATEGORIES, SAFE, Guard
-from herdsman.safety.guard_training import in_part
 from herdsman.safety.prompts import XSTEST_LICENCE, XSTEST_SOURCE, LabelledPrompt, TestPrompt
 
 SHOWN_CHARACTERS = 280
@@ -27,7 +26,7 @@ def rate(hits: Iterable[bool]) -> dict[str, Any]:
 
 def guard_results(
     guard: Guard,
-    prompts: Sequence[LabelledPrompt],
+    test: Sequence[LabelledPrompt],
     passages: Sequence[str],
     xstest: Sequence[TestPrompt],
     progress: Progress,
@@ -35,10 +34,9 @@ def guard_results(
     """How often the guard blocks, on texts that neither its weights nor its thresholds come from.
 
     Args:
-        prompts: labelled texts of all parts; those of the part `test` are judged.
+        test: labelled prompts of the part `test`.
         passages: harmless passages that set no threshold.
     """
-    test = in_part(prompts, "test")
     with progress.task("guard", total=len(test) + len(passages) + len(xstest), unit="texts") as task:
 
         def blocked(text: str) -> bool:

@@ -10,7 +10,17 @@ from herdsman.tokens.chat import Message
 
 ENGINE = "synthesis.conversation@1"
 LONGEST_WORDS = 45
-IMPOSTURES = ("chatgpt", "openai", "gpt-4", "claude", "anthropic", "gemini", "i am a human", "i am human", "i am a person")
+IMPOSTURES = (
+    "chatgpt",
+    "openai",
+    "gpt-4",
+    "claude",
+    "anthropic",
+    "gemini",
+    "i am a human",
+    "i am human",
+    "i am a person",
+)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,9 @@ GAP = ("Fill in the blank: {text}", "Which name is missing? {text}")
 QUOTE = ("Which of these sentences is about {name}? {text}", "Copy the sentence about {name}: {text}")
 
 
-def make_open_book(material: Material, exclude: Material | None, count: int, seed: int, split: Split) -> Iterator[Prompt]:
+def make_open_book(
+    material: Material, exclude: Material | None, count: int, seed: int, split: Split
+) -> Iterator[Prompt]:
     """`count` open-book prompts, or fewer if the documents do not yield them.
 
     Args:

@@ -105,7 +105,9 @@ def _is_prose(sentence: str) -> bool:
 
 def _is_dotted(name: str) -> bool:
     parts = name.split(".")
-    return len(parts) in (2, 3) and len(name) <= 30 and not any(map(keyword.iskeyword, parts)) and not name.endswith(")")
+    return (
+        len(parts) in (2, 3) and len(name) <= 30 and not any(map(keyword.iskeyword, parts)) and not name.endswith(")")
+    )
 
 
 def _commonest(counter: Counter[str]) -> list[str]:

@@ -32,6 +32,9 @@ class Check:
     evidence: str = ""
     backend: str = "in-process"
 
+    def as_json(self) -> dict[str, str]:
+        return asdict(self)
+
 
 @dataclass(frozen=True)
 class Origin:

@@ -18,10 +18,13 @@ class Message:
 
     Attributes:
         role: system, user, assistant, or ipython, which is the output of a tool.
+        call: the content is code that the assistant wants run. Such a message begins with `<|python_tag|>` and ends
+            with `<|eom_id|>`, for the assistant goes on once it sees the output.
     """
 
     role: str
     content: str
+    call: bool = False
 
 
 class Kind(IntEnum):
@@ -34,7 +37,7 @@ class Kind(IntEnum):
     BODY = 2
     """What the assistant says."""
     CALL = 3
-    """What the assistant writes for a tool to run."""
+    """What the assistant writes for a tool to run, the python tag included."""
     END = 4
     """The token that ends an assistant's message."""
     TOOL_OUT = 5
@@ -64,11 +67,15 @@ def encode(tokenizer: Tokenizer, messages: Sequence[Message], reply: bool = Fals
             raise InputError(
                 f"there is no role {message.role!r}", where=f"message {number}", do=f"use one of {', '.join(ROLES)}"
             )
-        assistant = message.role == "assistant"
-        body = Kind.BODY if assistant else Kind.TOOL_OUT if message.role == "ipython" else Kind.PROMPT
-        append(_header(tokenizer, message.role), Kind.HEADER if assistant else Kind.PROMPT)
-        append(tokenizer.encode(message.content), body)
-        append([tokenizer.eot], Kind.END if assistant else Kind.PROMPT)
+        content = tokenizer.encode(message.content)
+        if message.role != "assistant":
+            append(_header(tokenizer, message.role), Kind.PROMPT)
+            append(content, Kind.TOOL_OUT if message.role == "ipython" else Kind.PROMPT)
+            append([tokenizer.eot], Kind.PROMPT)
+            continue
+        append(_header(tokenizer, message.role), Kind.HEADER)
+        append([tokenizer.python_tag, *content] if message.call else content, Kind.CALL if message.call else Kind.BODY)
+        append([tokenizer.eom if message.call else tokenizer.eot], Kind.END)
     if reply:
         append(_header(tokenizer, "assistant"), Kind.HEADER)
     return ids, kinds
@@ -77,12 +84,13 @@ def encode(tokenizer: Tokenizer, messages: Sequence[Message], reply: bool = Fals
 def decode_reply(tokenizer: Tokenizer, ids: Sequence[int]) -> Message:
     """The assistant's message in what a model wrote after `encode(..., reply=True)`.
 
-    It ends at the first stop token, or where the model begins another message; other special tokens are left out.
+    It ends at the first stop token, or where the model begins another message; other special tokens are left out. It is
+    a call if it begins with the python tag.
     """
     ends = tokenizer.stop_ids | {tokenizer.start_header, tokenizer.bos}
     end = next((place for place, token in enumerate(ids) if token in ends), len(ids))
     body = [token for token in ids[:end] if token < tokenizer.bpe_tokens]
-    return Message("assistant", tokenizer.decode(body))
+    return Message("assistant", tokenizer.decode(body), call=bool(end) and ids[0] == tokenizer.python_tag)
 
 
 def _header(tokenizer: Tokenizer, role: str) -> list[int]:

@@ -34,13 +34,13 @@ def learn_tokenizer(options: TokenizerOptions, work: Work) -> None:
     for the vocabulary asked for, every merge it holds is taken and the smaller vocabulary is reported.
 
     Raises:
-        InputError: there are no training documents.
+        InputError: there are no training documents with text.
     """
     folder = work.inputs["documents"]
     sample = Sample.choose(
         ((row["id"], len(row["text"].encode())) for row in read_texts(folder, "train", ["id"])), options.training_bytes
     )
-    if not sample.documents:
+    if not sample.total_bytes:
         raise InputError("no training documents are here", where=folder, do="gather more pages or loosen the filters")
     model = work.out / MODEL_FILE
     if not model.exists():
@@ -62,9 +62,7 @@ def learn_tokenizer(options: TokenizerOptions, work: Work) -> None:
     work.counts.update(
         bpe_tokens=len(ranks), rows=tokenizer.vocab_size, documents=sample.documents, training_bytes=sample.total_bytes
     )
-    work.metrics.update(
-        vocab_size_asked=options.vocab_size, vocab_size_reached=len(ranks), held_out=table["held_out"]
-    )
+    work.metrics.update(vocab_size_asked=options.vocab_size, vocab_size_reached=len(ranks), held_out=table["held_out"])
     work.summarise(
         {
             "vocabulary": {
@@ -99,11 +97,11 @@ class Sample:
 
     @classmethod
     def choose(cls, sizes: Iterable[tuple[str, int]], most_bytes: int) -> Sample:
-        """Takes documents in the order of their keys while they fit; the first is taken whatever its size."""
+        """Takes documents in the order of their keys while they fit; the first with text is taken whatever its size."""
         last_key, documents, total_bytes, bytes_in_all, full = b"", 0, 0, 0, False
         for key, size in sorted((_key(id), size) for id, size in sizes):
             bytes_in_all += size
-            full = full or (documents > 0 and total_bytes + size > most_bytes)
+            full = full or (total_bytes > 0 and total_bytes + size > most_bytes)
             if not full:
                 last_key, documents, total_bytes = key, documents + 1, total_bytes + size
         return cls(last_key, documents, total_bytes, bytes_in_all)

@@ -63,10 +63,10 @@ def pack(options: TokensOptions, work: Work) -> None:
             task.advance(len(rows))
     ledger = _ledger(tokenizer, dtype, with_text)
     write_json(work.out / LEDGER_FILE, ledger)
-    totals = {unit: sum(sizes[unit] for sizes in ledger["streams"].values()) for unit in ("documents", "tokens", "bytes")}
-    work.counts.update(
-        totals, streams=len(ledger["streams"]), documents_without_text=len(index) - len(with_text)
-    )
+    totals = {
+        unit: sum(sizes[unit] for sizes in ledger["streams"].values()) for unit in ("documents", "tokens", "bytes")
+    }
+    work.counts.update(totals, streams=len(ledger["streams"]), documents_without_text=len(index) - len(with_text))
     work.metrics["bytes_per_token"] = round(totals["bytes"] / totals["tokens"], 4)
     work.summarise({"totals": totals, **work.metrics, **ledger})
 

@@ -77,7 +77,7 @@ class Stream:
             tokens = np.memmap(folder / TOKENS_FILE, dtype, "r")
             offsets = np.load(folder / OFFSETS_FILE, mmap_mode="r")
             documents = np.load(folder / DOCUMENTS_FILE, mmap_mode="r")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise WorkspaceError(
                 f"the token stream cannot be read ({error})", where=folder, do="remove this folder and raise again"
             ) from error

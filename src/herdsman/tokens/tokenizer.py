@@ -25,7 +25,7 @@ class Tokenizer:
     """Encodes text with Llama 3's rules.
 
     Ids below the number of BPE tokens are pieces of text, the 256 after them are special tokens. Text never becomes a
-    special token: `<|eot_id|>` in a document is eleven characters like any other.
+    special token: `<|eot_id|>` in a document is ten characters like any others.
 
     Attributes:
         vocab_size: number of ids, special tokens included: the rows of an embedding table.

@@ -43,7 +43,7 @@ def train(
     Args:
         steps: optimizer steps in all.
         batch_at: micro-batches of a step; a pure function of it, for exact resumes.
-        loss_of: model and micro-batch to `Loss`; a step's gradient is the sum of its totals over the sum of its weights.
+        loss_of: model and micro-batch to `Loss`; a step's gradient is the sum of totals over the sum of weights.
         learning_rate: rate of a step.
         optimizer: AdamW's options.
         scratch: folder for the checkpoint.

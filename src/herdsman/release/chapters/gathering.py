@@ -32,13 +32,21 @@ def blocks(journey: Journey) -> list[Block]:
         Bars(
             "Sources",
             [
-                Bar(row["source"], row["pages"], f"{row['pages']:,} pages", f"{figures.size(row['bytes'])} · {licence(row)}", colour="sky")
+                Bar(
+                    row["source"],
+                    row["pages"],
+                    f"{row['pages']:,} pages",
+                    f"{figures.size(row['bytes'])} · {licence(row)}",
+                    colour="sky",
+                )
                 for row in sources
             ],
         ),
-    ]  # fmt: skip
+    ]
     if skipped:
-        rows = [(reason, figures.count(number)) for reason, number in sorted(skipped.items(), key=lambda item: -item[1])]
+        rows = [
+            (reason, figures.count(number)) for reason, number in sorted(skipped.items(), key=lambda item: -item[1])
+        ]
         found.append(Fold("What was skipped, and why", [Table("", ("reason", "records"), rows)]))
     examples = [(url, row["source"]) for row in sources for url in row.get("examples", [])]
     if examples:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from herdsman.release import figures
-from herdsman.release.blocks import Bar, Bars, Block, Chat, Chats, Dot, DotRow, Dots, Table, Turn, clip
+from herdsman.release.blocks import Bar, Bars, Block, Chat, Chats, Dot, DotRow, Dots, Fold, Table, Turn, clip
 from herdsman.release.journey import Journey, Record
 
 TITLE = "Evaluation"
@@ -17,12 +17,22 @@ MODEL_TITLES = {
     "final": "chat model",
 }
 MODEL_COLOURS = {"untrained": "clay", "characters": "hay", "base": "sky", "final": "grass"}
+BENCHMARK_COLUMNS = (
+    "benchmark",
+    "metric",
+    "model",
+    "asked",
+    "questions",
+    "score (95% interval)",
+    "paper's ±",
+    "chance",
+)
 
 
 def bits(record: Record) -> dict[str, Mapping[str, float]]:
     """Bits per byte on all held-out text, by model: value, low, high."""
     rows = record.get("bits_per_byte", [])
-    return dict(rows[-1]["models"]) if rows else {}
+    return dict(_in_order(rows[-1]["models"])) if rows else {}
 
 
 def lead(record: Record) -> str:
@@ -46,7 +56,8 @@ def blocks(journey: Journey) -> list[Block]:
         found += [_bits_bars(rows[-1]), _bits_table(rows)]
     benchmarks = record.get("benchmarks", [])
     if benchmarks:
-        found += [_benchmark_dots(benchmarks), _benchmark_table(benchmarks)]
+        table = Table("", BENCHMARK_COLUMNS, benchmark_rows(record), text_columns=(0, 1, 2, 3))
+        found += [_benchmark_dots(benchmarks), Fold("Benchmarks in figures", [table])]
     examples = record.get("examples", [])
     if examples:
         found.append(_examples(examples))
@@ -55,13 +66,18 @@ def blocks(journey: Journey) -> list[Block]:
 
 def _bits_bars(row: Mapping[str, Any]) -> Bars:
     items = [
-        Bar(MODEL_TITLES.get(name, name), entry["value"], f"{entry['value']:.3f}",
-            f"95% interval {entry['low']:.3f} to {entry['high']:.3f}", colour=MODEL_COLOURS.get(name, "sky"))
+        Bar(
+            MODEL_TITLES.get(name, name),
+            entry["value"],
+            f"{entry['value']:.3f}",
+            f"95% interval {entry['low']:.3f} to {entry['high']:.3f}",
+            colour=MODEL_COLOURS.get(name, "sky"),
+        )
         for name, entry in _in_order(row["models"])
-    ]  # fmt: skip
+    ]
     note = (
-        f"Lower is better. {row['documents']:,} held-out documents, {figures.size(row['bytes'])}, no part of which was trained "
-        "on. Random bytes need 8 bits a byte."
+        f"Lower is better. {row['documents']:,} held-out documents, {figures.size(row['bytes'])}, no part of which was "
+        "trained on. Random bytes need 8 bits a byte."
     )
     return Bars("Bits per byte on held-out documents", items, note=note)
 
@@ -70,10 +86,14 @@ def _bits_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     names = [name for name, _ in _in_order(rows[-1]["models"])]
     columns = ("category", "documents", "size", *(MODEL_TITLES.get(name, name) for name in names))
     body = [
-        (row["category"], figures.count(row["documents"]), figures.size(row["bytes"]),
-         *(f"{row['models'][name]['value']:.3f}" for name in names))
+        (
+            row["category"],
+            figures.count(row["documents"]),
+            figures.size(row["bytes"]),
+            *(f"{row['models'][name]['value']:.3f}" for name in names),
+        )
         for row in rows
-    ]  # fmt: skip
+    ]
     return Table("By category", columns, body)
 
 
@@ -95,16 +115,22 @@ def _benchmark_dots(benchmarks: Sequence[Mapping[str, Any]]) -> Dots:
     return Dots("Public benchmarks", rows, series, note)
 
 
-def _benchmark_table(benchmarks: Sequence[Mapping[str, Any]]) -> Table:
-    rows = [
-        (f"{entry['title']} ({entry['licence']})", entry["metric"], MODEL_TITLES.get(name, name), score["setting"],
-         figures.count(entry["examples"]), figures.interval(score["score"], score["low"], score["high"]),
-         f"±{100 * score['margin']:.1f}", figures.percent(entry["chance"]) if entry["chance"] else "0%")
-        for entry in benchmarks
+def benchmark_rows(record: Record) -> list[tuple[str, ...]]:
+    """One row a benchmark, metric and model: see the columns of `BENCHMARK_COLUMNS`."""
+    return [
+        (
+            f"{entry['title']} ({entry['licence']})",
+            entry["metric"],
+            MODEL_TITLES.get(name, name),
+            score["setting"],
+            figures.count(entry["examples"]),
+            figures.interval(score["score"], score["low"], score["high"]),
+            f"±{100 * score['margin']:.1f}",
+            figures.percent(entry["chance"]),
+        )
+        for entry in record.get("benchmarks", [])
         for name, score in _in_order(entry["models"])
-    ]  # fmt: skip
-    columns = ("benchmark", "metric", "model", "asked", "questions", "score (95% interval)", "paper's ±", "chance")
-    return Table("Benchmarks in figures", columns, rows, text_columns=(0, 1, 2, 3))
+    ]
 
 
 def _examples(examples: Sequence[Mapping[str, Any]]) -> Chats:

@@ -42,10 +42,13 @@ def _figures(record: Record) -> Figures:
     items = [
         Figure(figures.count(record.get("parameters", 0)), "parameters", "exact, embeddings included"),
         Figure(figures.short_count(record.get("tokens", 0)), "training tokens", f"{record.get('tokens', 0):,} in all"),
-        Figure(figures.power_of_ten(flops.get("six_n_d", 0)), "FLOPs by 6ND",
-               f"{figures.power_of_ten(flops.get('with_attention', 0))} with attention"),
+        Figure(
+            figures.power_of_ten(flops.get("six_n_d", 0)),
+            "FLOPs by 6ND",
+            f"{figures.power_of_ten(flops.get('with_attention', 0))} with attention",
+        ),
         Figure(str(record.get("precision", "")), "precision", "of matrix products"),
-    ]  # fmt: skip
+    ]
     return Figures(items)
 
 
@@ -59,15 +62,20 @@ def _loss_chart(record: Record) -> LineChart:
         lines.append(Line("held-out loss", x, y, "clay", "dots"))
     return LineChart(
         "Training and held-out loss in nats a token, by tokens read",
-        "tokens read", "loss, nats a token", tuple(lines), spans=_spans(record),
-    )  # fmt: skip
+        "tokens read",
+        "loss, nats a token",
+        tuple(lines),
+        spans=_spans(record),
+    )
 
 
 def _rate_chart(record: Record) -> LineChart:
     curve = record.get("curve", [])
     tokens = [row["tokens"] for row in curve]
     rate = Line("learning rate", tokens, [row["learning_rate"] for row in curve], "sky")
-    return LineChart("Learning rate by tokens read", "tokens read", "learning rate", (rate,), _spans(record), from_zero=True)
+    return LineChart(
+        "Learning rate by tokens read", "tokens read", "learning rate", (rate,), _spans(record), from_zero=True
+    )
 
 
 def _spans(record: Record) -> tuple[tuple[float, float, str], ...]:
@@ -127,19 +135,28 @@ def _dimensions(record: Record) -> Table:
         ("rotary scaling", f"factor {scaling['factor']:g}" if scaling else "none"),
         ("tied embeddings", "yes" if model.get("tied_embeddings") else "no"),
     ]
-    return Table("The decoder", ("dimension", "value"), rows, "Dense pre-norm Llama 3 decoder: grouped-query attention, "
-                 "rotary positions, SwiGLU, RMSNorm, no biases, attention that stops at document borders.")  # fmt: skip
+    return Table(
+        "The decoder",
+        ("dimension", "value"),
+        rows,
+        "Dense pre-norm Llama 3 decoder: grouped-query attention, "
+        "rotary positions, SwiGLU, RMSNorm, no biases, attention that stops at document borders.",
+    )
 
 
 def _phases(record: Record) -> Table:
     rows = [
         (
-            phase["name"], figures.count(phase["steps"]), figures.count(phase["steps"] * phase["batch_tokens"]),
-            figures.count(phase["batch_tokens"]), figures.count(phase["sequence_length"]),
-            phase["learning_rate"].replace("_", " "), phase.get("average_checkpoints", 0),
+            phase["name"],
+            figures.count(phase["steps"]),
+            figures.count(phase["steps"] * phase["batch_tokens"]),
+            figures.count(phase["batch_tokens"]),
+            figures.count(phase["sequence_length"]),
+            phase["learning_rate"].replace("_", " "),
+            phase.get("average_checkpoints", 0),
         )
         for phase in record.get("phases", [])
-    ]  # fmt: skip
+    ]
     columns = ("phase", "steps", "tokens", "batch tokens", "sequence", "learning rate", "averaged")
     return Table("The schedule", columns, rows)
 

@@ -47,8 +47,8 @@ def blocks(journey: Journey) -> list[Block]:
             "XSTest: prompts that are harmful, and prompts that only sound so",
             [row for row in rows if row.dots],
             {"model alone": "hay", "model and guard": "grass"},
-            f"Share of prompts, 95% Wilson intervals. {record.get('system.setting', '')}; XSTest, "
-            f"{record.get('system.licence', '')}. Refusals are found by rules, not by a judge.",
+            f"Share of prompts with 95% Wilson intervals; {record.get('system.setting', '')}. XSTest is under "
+            f"{record.get('system.licence', 'its own licence')}. Refusals are found by rules, not by a judge.",
         ),
         _guard_table(record),
     ]
@@ -72,11 +72,14 @@ def blocks(journey: Journey) -> list[Block]:
             Chats(
                 "Prompts and what became of them",
                 [
-                    Chat([Turn("system", row["outcome"]), Turn("user", clip(row["prompt"], 400))], [("model", clip(row["reply"], 300), "")])
+                    Chat(
+                        [Turn("system", row["outcome"]), Turn("user", clip(row["prompt"], 400))],
+                        [("model", clip(row["reply"], 300), "")],
+                    )
                     for row in examples
                 ],
             )
-        )  # fmt: skip
+        )
     return found
 
 

@@ -26,17 +26,25 @@ def tokenizer_blocks(journey: Journey) -> list[Block]:
     found: list[Block] = []
     example = record.get("example", [])
     if example:
-        found.append(Tokens("A text, cut into tokens", example, "Each tint is one token, the unit in which the model reads."))
+        found.append(
+            Tokens("A text, cut into tokens", example, "Each tint is one token, the unit in which the model reads.")
+        )
     categories = [row for row in record.get("by_category", []) if row["bytes_per_token"]]
     if categories:
         items = [Bar(row["category"], row["bytes_per_token"], f"{row['bytes_per_token']:.2f}") for row in categories]
         found.append(
-            Bars("Bytes a token, by category", items, note="Higher is better: the same text in fewer tokens. Measured on held-out documents.")
-        )  # fmt: skip
+            Bars(
+                "Bytes a token, by category",
+                items,
+                note="Higher is better: the same text in fewer tokens. Measured on held-out documents.",
+            )
+        )
     vocabulary = record.get("vocabulary", {})
     if vocabulary.get("bpe_tokens", 0) < vocabulary.get("asked", 0):
         items_note = f"{vocabulary['asked']:,} were asked for; the text holds no more merges."
-        found.append(Table("", ("vocabulary", "tokens"), [("learned", figures.count(vocabulary["bpe_tokens"]))], items_note))
+        found.append(
+            Table("", ("vocabulary", "tokens"), [("learned", figures.count(vocabulary["bpe_tokens"]))], items_note)
+        )
     merges = record.get("first_merges", [])
     inside: list[Block] = [
         Tokens("Longest words", record.get("longest_words", [])),
@@ -52,8 +60,8 @@ def tokenizer_blocks(journey: Journey) -> list[Block]:
 def tokens_lead(record: Record) -> str:
     totals = record.get("totals", {})
     return (
-        f"{figures.count(totals.get('documents', 0))} documents became {figures.count(totals.get('tokens', 0))} tokens in "
-        f"{len(record.get('streams', {}))} streams; any of them leads back to its page."
+        f"{figures.count(totals.get('documents', 0))} documents became {figures.count(totals.get('tokens', 0))} tokens "
+        f"in {len(record.get('streams', {}))} streams; any of them leads back to its page."
     )
 
 
@@ -67,7 +75,12 @@ def tokens_blocks(journey: Journey) -> list[Block]:
         Bars(
             "Streams",
             [
-                Bar(name, sizes["tokens"], f"{sizes['tokens']:,}", f"{sizes['documents']:,} documents · {figures.size(sizes['bytes'])}")
+                Bar(
+                    name,
+                    sizes["tokens"],
+                    f"{sizes['tokens']:,}",
+                    f"{sizes['documents']:,} documents · {figures.size(sizes['bytes'])}",
+                )
                 for name, sizes in streams
             ],
             note="A stream is a category and a tier of quality; the mix of pretraining draws from them.",
@@ -79,5 +92,5 @@ def tokens_blocks(journey: Journey) -> list[Block]:
                 for source, number in sorted(by_source.items(), key=lambda item: (-item[1], item[0]))
             ],
         ),
-    ]  # fmt: skip
+    ]
     return found

@@ -1,0 +1,134 @@
+"""From one page to one document or to the reason why there is none; what worker processes run, page by page.
+
+Nothing here depends on any other page, so pages may be cut into batches in any way.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from herdsman.documents.extract import extract
+from herdsman.documents.filter_options import FilterOptions
+from herdsman.documents.filters import judge, measure
+from herdsman.documents.hostile import HostileMarkup
+from herdsman.documents.language import identify
+from herdsman.documents.privacy import mask
+from herdsman.documents.urls import identity, normalise
+
+DROPPED_CHARS = 2_000  # of a dropped document's text that are kept to look at
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A document that passed everything that can be judged from its page alone.
+
+    Attributes:
+        id: 128 bits in hex, from the address and the text as extracted, before private data was masked.
+        normalised_url: equal for addresses that lead to the same page; of those the newest is kept.
+        language: ISO 639 code, "und" where there is no text to tell it from.
+        kinds: for each line of `text` the kind of its block (see `blocks`), " " for an empty line.
+        features: what was measured: those of `extract` and those of `filters.measure`.
+        masked: how many pieces of private data were masked, by kind.
+    """
+
+    id: str
+    url: str
+    normalised_url: str
+    domain: str
+    crawled_at: str
+    title: str
+    language: str
+    language_score: float
+    text: str
+    kinds: str
+    source: str
+    licence: str
+    features: dict[str, float]
+    masked: dict[str, int]
+
+
+@dataclass(slots=True)
+class Dropped:
+    """A page of which no document came.
+
+    Attributes:
+        text: the first `DROPPED_CHARS` of it.
+        dropped_by: name of the filter.
+        reason: a sentence for people, with the number that decided.
+        twin: id of the kept document that it duplicates, else "".
+    """
+
+    id: str
+    url: str
+    text: str
+    dropped_by: str
+    reason: str
+    twin: str = ""
+
+
+def documents_of(
+    pages: Iterable[dict[str, Any]], options: FilterOptions
+) -> tuple[list[Candidate], list[Dropped], Counter[str]]:
+    """Extracts, identifies, filters and masks pages.
+
+    Args:
+        pages: rows of the pages stage (see `pages.shards.SCHEMA`).
+
+    Returns:
+        Documents that passed and pages that did not, both in the order of the pages, and counts: "pages", "passed",
+        "dropped", "dropped: <filter>" and "masked: <kind>".
+    """
+    passed: list[Candidate] = []
+    dropped: list[Dropped] = []
+    counts: Counter[str] = Counter()
+    for page in pages:
+        result = document_of(page, options)
+        counts["pages"] += 1
+        if isinstance(result, Dropped):
+            dropped.append(result)
+            counts["dropped"] += 1
+            counts[f"dropped: {result.dropped_by}"] += 1
+        else:
+            passed.append(result)
+            counts["passed"] += 1
+            counts.update({f"masked: {kind}": number for kind, number in result.masked.items()})
+    return passed, dropped, counts
+
+
+def document_of(page: dict[str, Any], options: FilterOptions) -> Candidate | Dropped:
+    """The document of one page, or the reason why there is none."""
+    url: str = page["url"]
+    try:
+        found = extract(page["html"], page["content_type"])
+    except HostileMarkup as error:
+        # There is no text; the page itself tells two hostile pages of one address apart.
+        return Dropped(identity(url, page["html"]), url, "", "hostile markup", str(error))
+    key = identity(url, found.text)
+    language, score = identify(found.text)
+    features = found.features | measure(found.text, found.kinds, language)
+    verdict = judge(language, score, features, options)
+    masked: dict[str, int] = {}
+    text = found.text
+    if options.mask_private:
+        text, masked = mask(text)
+    if verdict:
+        return Dropped(key, url, text[:DROPPED_CHARS], *verdict)
+    return Candidate(
+        id=key,
+        url=url,
+        normalised_url=normalise(url),
+        domain=page["domain"],
+        crawled_at=page["crawled_at"],
+        title=found.title,
+        language=language,
+        language_score=score,
+        text=text,
+        kinds=found.kinds,
+        source=page["source"],
+        licence=page["licence"],
+        features=features,
+        masked=masked,
+    )
