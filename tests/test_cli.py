@@ -98,7 +98,7 @@ def test_hostile_pages_are_counted_and_nothing_is_lost(herdsman: Herdsman, tmp_p
     status = json.loads(herdsman("status", herd, "--json").stdout)
     assert status["next"] == "tokenizer"
     counts = status["stages"]["documents"]["counts"]
-    assert counts["pages"] == counts["kept"] + counts["dropped"]
+    assert counts["pages"] == counts["documents"] + counts["dropped"]
     dropped = json.loads(herdsman("inspect", herd, "dropped", "--json", "--limit", "1000").stdout)
     assert len(dropped) == counts["dropped"]
     assert all(row["dropped_by"] and row["reason"] for row in dropped)

@@ -105,8 +105,7 @@ def command(recipe: Path, workspace: Path) -> list[str]:
 def digests(space: Workspace) -> dict[str, dict[str, str]]:
     """SHA-256 of every result file, by stage."""
     return {
-        name: {path: entry["sha256"] for path, entry in space.manifest(name)["outputs"].items()}
-        for name in STAGE_NAMES
+        name: {path: entry["sha256"] for path, entry in space.manifest(name)["outputs"].items()} for name in STAGE_NAMES
     }
 
 
@@ -156,9 +155,7 @@ def test_done_already(raised: Raised, herdsman: Herdsman) -> None:
     result = herdsman("raise", raised.recipe, "--workspace", raised.space.root)
     assert result.returncode == 0
     assert "Nothing to do" in result.stderr
-    changed = {
-        path.name for path, time_ns in before.items() if path.exists() and path.stat().st_mtime_ns != time_ns
-    }
+    changed = {path.name for path, time_ns in before.items() if path.exists() and path.stat().st_mtime_ns != time_ns}
     assert changed <= {"recipe.json"}
 
 

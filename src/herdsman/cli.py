@@ -125,7 +125,7 @@ def status(workspace: WorkspaceArgument, json_: JsonOption = False) -> None:
             f"{manifest['wall_seconds']:,.0f} s",
             f"{manifest['cpu_seconds']:,.0f} s",
             f"{manifest['peak_memory_bytes'] / 2**20:,.0f} MiB",
-            describe_result(space, name).partition(": ")[2],
+            describe_result(space, name),
         )
     out.print(table)
     done = [manifest for manifest in manifests.values() if manifest]

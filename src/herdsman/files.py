@@ -22,8 +22,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     beside = path.with_name(path.name + TEMPORARY_SUFFIX)
     try:
         yield beside
-        with open(beside, "rb+") as file:
-            os.fsync(file.fileno())
+        _flush(beside)
         beside.replace(path)
     except BaseException:
         beside.unlink(missing_ok=True)
@@ -40,12 +39,20 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
     beside.mkdir()
     try:
         yield beside
+        for file in (inside for inside in beside.rglob("*") if inside.is_file()):
+            _flush(file)
         if path.exists():
             shutil.rmtree(path)
         beside.replace(path)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
+
+
+def _flush(path: Path) -> None:
+    """Waits until the disk has the file, so that its new name never outlives its content in a power cut."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
 
 
 @contextmanager
@@ -65,7 +72,7 @@ def write_json(path: Path | str, value: Any) -> None:
 
 
 def read_json(path: Path | str) -> Any:
-    return json.loads(Path(path).read_text())
+    return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def write_jsonl(path: Path | str, rows: Iterable[Any]) -> None:

@@ -19,7 +19,9 @@ class Task:
 
     def __init__(self, progress: Progress, label: str, total: float | None, unit: str):
         self.progress, self.label, self.total, self.unit = progress, label, total, unit
-        self.done, self.started, self.last_line, self.message = 0.0, time.monotonic(), time.monotonic(), ""
+        self.done, self.message = 0.0, ""
+        self.started = self.last_line = time.monotonic()
+        self.resumed = 0.0  # done by an earlier process
         self.bar = progress.bars.add_task(label, total=total, unit=unit, rate="", message="") if progress.bars else None
 
     def advance(self, amount: float = 1) -> None:
@@ -27,8 +29,6 @@ class Task:
 
     def update(self, done: float) -> None:
         """Says how much is done by now, counted from the start of the work (also of resumed work)."""
-        if done > self.done and self.done == 0 and done != 1:
-            self.started = time.monotonic() - 1e-9
         self.done = done
         self.progress.beat()
         now = time.monotonic()
@@ -38,16 +38,24 @@ class Task:
             self.last_line = now
             self.progress.line(self._line(now))
 
+    def resume(self, done: float) -> None:
+        """Says how much an earlier process had done: it counts as done, and not in the rate."""
+        self.resumed = done
+        self.update(done)
+
     def note(self, message: str) -> None:
         """A short remark shown at the end of the line, such as the loss."""
         self.message = message
 
+    def _per_second(self, now: float) -> float:
+        return (self.done - self.resumed) / max(now - self.started, 1e-3)
+
     def _rate(self, now: float) -> str:
-        rate = self.done / max(now - self.started, 1e-6)
+        rate = self._per_second(now)
         return f"{rate:,.0f} {self.unit}/s" if rate >= 10 else f"{rate:.2f} {self.unit}/s"
 
     def _line(self, now: float) -> str:
-        rate = self.done / max(now - self.started, 1e-6)
+        rate = self._per_second(now)
         share = f"{self.done:,.0f}/{self.total:,.0f} {self.unit}" if self.total else f"{self.done:,.0f} {self.unit}"
         left = f", {(self.total - self.done) / rate:,.0f} s left" if self.total and rate > 0 else ""
         note = f", {self.message}" if self.message else ""
@@ -95,7 +103,7 @@ class Progress:
 
     def line(self, text: str) -> None:
         if not self.quiet:
-            self.console.print(text, markup=False)
+            self.console.print(text, markup=False, soft_wrap=True)
             if not self.console.is_terminal:
                 sys.stderr.flush()
 

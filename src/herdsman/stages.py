@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MOST_THREADS = 8
 
+Figures = Mapping[str, Any]
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -29,6 +31,7 @@ class Stage:
     Attributes:
         version: raised when the stage's code changes what it writes, so that older results no longer stand.
         options: the part of the recipe, and anything else outside the inputs, that shapes the result.
+        told: one line about a finished stage, from the counts and metrics of its manifest.
         run: does the work.
     """
 
@@ -37,6 +40,7 @@ class Stage:
     version: int
     options: Callable[[Recipe], Any]
     run: Callable[[Recipe, Work], None]
+    told: Callable[[Figures, Figures], str]
 
 
 def resolve_device(machine: MachineOptions) -> torch.device:
@@ -127,30 +131,65 @@ def described(recipe: Recipe) -> dict[str, Any]:
 
 
 JOURNEY: tuple[Stage, ...] = (
-    Stage("pages", (), 1, _pages_identity, _pages),
-    Stage("documents", ("pages",), 1, lambda r: r.documents.model_dump(), _documents),
-    Stage("tokenizer", ("documents",), 1, lambda r: r.tokenizer.model_dump(), _tokenizer),
-    Stage("tokens", ("documents", "tokenizer"), 1, lambda r: r.tokens.model_dump(), _tokens),
+    Stage(
+        "pages", (), 1, _pages_identity, _pages,
+        lambda c, m: f"{c['pages']:,} pages, {c['html_bytes'] / 1e6:,.0f} MB of HTML; {c['skipped']:,} files skipped",
+    ),
+    Stage(
+        "documents", ("pages",), 1, lambda r: r.documents.model_dump(), _documents,
+        lambda c, m: f"{c['documents']:,} documents of {c['characters'] / 1e6:,.1f} million characters kept, "
+        f"{c['dropped']:,} dropped, {c['near_duplicates']:,} of them near-duplicates",
+    ),
+    Stage(
+        "tokenizer", ("documents",), 1, lambda r: r.tokenizer.model_dump(), _tokenizer,
+        lambda c, m: f"{c['rows']:,} ids; {m['held_out']['bytes_per_token']:.2f} bytes a token on unseen text",
+    ),
+    Stage(
+        "tokens", ("documents", "tokenizer"), 1, lambda r: r.tokens.model_dump(), _tokens,
+        lambda c, m: f"{c['tokens']:,} tokens in {c['streams']} streams",
+    ),
     Stage(
         "pretrain",
         ("documents", "tokenizer", "tokens"),
         1,
         lambda r: [r.model.model_dump(), r.pretrain.model_dump(exclude={"checkpoint_seconds"})],
         _pretrain,
+        lambda c, m: f"{c['parameters']:,} parameters, {c['tokens']:,} tokens; held-out loss "
+        f"{m['validation_loss']['untrained']:.2f} before, {m['validation_loss']['average']:.2f} after",
     ),
-    Stage("posttrain", ("documents", "tokenizer", "pretrain"), 1, lambda r: r.posttrain.model_dump(), _posttrain),
     Stage(
-        "evaluate", ("documents", "tokenizer", "pretrain", "posttrain"), 1, lambda r: r.evaluate.model_dump(), _evaluate
+        "posttrain",
+        ("documents", "tokenizer", "pretrain"),
+        1,
+        lambda r: r.posttrain.model_dump(exclude={"checkpoint_seconds"}),
+        _posttrain,
+        lambda c, m: f"{c['sft_dialogs']:,} dialogs, {c['dpo_pairs']:,} preference pairs; verified tasks solved "
+        f"{m['success']['base']:.0%} before, {m['success']['final']:.0%} after",
     ),
-    Stage("safety", ("documents", "tokenizer", "posttrain"), 1, lambda r: r.safety.model_dump(), _safety),
+    Stage(
+        "evaluate",
+        ("documents", "tokenizer", "pretrain", "posttrain"),
+        1,
+        lambda r: r.evaluate.model_dump(),
+        _evaluate,
+        lambda c, m: "bits per byte of held-out text: " + ", ".join(
+            f"{model} {value:.2f}" for model, value in sorted(m["bits_per_byte"].items(), key=lambda item: -item[1])
+        ),
+    ),
+    Stage(
+        "safety", ("documents", "tokenizer", "posttrain"), 1, lambda r: r.safety.model_dump(), _safety,
+        lambda c, m: f"violations {m['model.violation']:.0%}, behind the guard {m['model_with_guard.violation']:.0%}; "
+        f"false refusals {m['model.false_refusal']:.0%}, behind the guard {m['model_with_guard.false_refusal']:.0%}",
+    ),
     Stage(
         "release",
         ("pages", "documents", "tokenizer", "tokens", "pretrain", "posttrain", "evaluate", "safety"),
         1,
         described,
         _release,
+        lambda c, m: f"{c['files']:,} files, {c['bytes'] / 1e6:,.1f} MB",
     ),
-)
+)  # fmt: skip
 STAGE_NAMES = tuple(stage.name for stage in JOURNEY)
 
 
@@ -190,7 +229,8 @@ def raise_herd(recipe: Recipe, workspace: Workspace, progress: Progress, until: 
             workers = recipe.machine.workers or available_cores()
             with workspace.stage(stage.name, expected[stage.name], stage.needs, recipe.seed, workers, progress) as work:
                 stage.run(recipe, work)
-            progress.line(f"    {describe_result(workspace, stage.name)}")
+            seconds = workspace.manifest(stage.name)["wall_seconds"]  # type: ignore[index]
+            progress.line(f"    {describe_result(workspace, stage.name)} ({seconds:,.0f} s)")
             _write_report(workspace)
         if not (workspace.root / "report.html").exists():
             _write_report(workspace)
@@ -204,12 +244,13 @@ def _write_report(workspace: Workspace) -> None:
 
 
 def describe_result(workspace: Workspace, stage: str) -> str:
-    """One line: what a finished stage counted, and its time."""
+    """One line of figures about a stage; empty if it is not finished, or was by a version that counted differently."""
     manifest = workspace.manifest(stage)
-    if manifest is None:
-        return "not finished"
-    counts = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in list(manifest["counts"].items())[:6])
-    return f"done in {manifest['wall_seconds']:,.0f} s{': ' if counts else ''}{counts}"
+    told = next(entry.told for entry in JOURNEY if entry.name == stage)
+    try:
+        return told(manifest["counts"], manifest["metrics"]) if manifest else ""
+    except (KeyError, TypeError):
+        return ""
 
 
 def default_workspace(recipe: Recipe) -> Path:

@@ -149,7 +149,7 @@ class Workspace:
             raise
         finally:
             progress.beat = lambda: None
-        shutil.rmtree(out / "scratch", ignore_errors=True)
+        _drop_scratch(out)
         clock.beat(force=True)
         outputs = _outputs(out)
         write_json(
@@ -246,6 +246,13 @@ def _clear(folder: Path) -> None:
 def _remove_partial(folder: Path) -> None:
     for path in folder.rglob("*" + TEMPORARY_SUFFIX):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _drop_scratch(out: Path) -> None:
+    """Renamed first: a process that dies in the middle must not leave half of it for the next one to resume from."""
+    scratch = out / "scratch"
+    if scratch.exists():
+        shutil.rmtree(scratch.rename(out / ("scratch" + TEMPORARY_SUFFIX)))
 
 
 def _made(folder: Path) -> Path:

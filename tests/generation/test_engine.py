@@ -123,6 +123,7 @@ def test_temperature_and_nucleus_follow_the_distribution() -> None:
         assert torch.allclose(counts, expected / expected.sum(), atol=0.012)
     assert choose(logits[None], 0.0, 0.5, draws[:1]).tolist() == [0]
     assert choose(logits[None], 1.0, 1.0, torch.tensor([1.0])).tolist() == [3], "never a token without probability"
+    assert choose(logits.flip(0)[None], 1.0, 1.0, torch.tensor([0.0])).tolist() == [1], "at this end neither"
 
 
 def test_a_wide_nucleus_is_found_beyond_the_first_guess() -> None:

@@ -105,12 +105,14 @@ def test_commands_on_a_terminal() -> None:
 
 def test_the_oldest_exchanges_are_forgotten_when_the_context_is_full() -> None:
     talk = dialog(context_length=128, system="S")
-    for number in range(6):
-        assert "".join(talk.answer(f"question {number}")) == "Bad. Nice!"
-        assert talk.history[-2] == Message("user", f"question {number}")
-    assert 2 <= len(talk.history) <= 6
-    assert len(talk.history) % 2 == 0
-    assert [message.role for message in talk.history[:2]] == ["user", "assistant"]
+    held = []
+    for number in range(9):
+        question = f"{number}" * (1 + number * 5 % 23)
+        assert "".join(talk.answer(question)) == "Bad. Nice!"
+        assert talk.history[-2] == Message("user", question)
+        assert [message.role for message in talk.history] == ["user", "assistant"] * (len(talk.history) // 2)
+        held.append(len(talk.history) // 2)
+    assert 1 < max(held) < 6, "some exchanges fit, not all"
 
 
 def test_a_blocked_question_never_reaches_the_model() -> None:
@@ -130,7 +132,7 @@ def test_a_blocked_question_never_reaches_the_model() -> None:
 
 @pytest.mark.parametrize(
     ("forbidden", "shown"),
-    [("Bad", ["No."]), ("Nice", ["Bad.", "No."]), ("else", ["Bad.", " Nice!"])],
+    [("Bad", ["No."]), ("Bad. Nice", ["Bad.", "No."]), ("else", ["Bad.", " Nice!"])],
 )
 def test_the_output_guard_sees_each_sentence_before_it_is_shown(forbidden: str, shown: list[str]) -> None:
     def guard(messages: list[Message]) -> str | None:

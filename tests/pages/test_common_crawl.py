@@ -66,6 +66,16 @@ def test_a_single_file_through_a_bad_connection(web: Web, tmp_path: Path) -> Non
     assert [wanted for _, wanted in web.asked] == ["", "", "bytes=1500-", "bytes=1500-"]
 
 
+def test_a_mirror_on_this_machine(web: Web, tmp_path: Path) -> None:
+    mirror = tmp_path / "the mirror"
+    for path in (LIST, FILES[0]):
+        (mirror / path).parent.mkdir(parents=True, exist_ok=True)
+        (mirror / path).write_bytes(web.files["/" + path][1])
+    pages = stage(tmp_path / "herd", PagesOptions(sources=[LIST], common_crawl_url=mirror.as_uri()))
+    assert [page["html"] for page in pages] == [html(0)]
+    assert web.asked == []
+
+
 def test_a_missing_file_is_one_sentence(web: Web, tmp_path: Path) -> None:
     path = FILES[0].replace("-0.", "-9.")
     with pytest.raises(NetworkError, match=r"CC-MAIN-9.*404.*: cannot be fetched from Common Crawl; check") as caught:

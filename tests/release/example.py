@@ -102,12 +102,14 @@ def documents() -> dict[str, Any]:
         return {"documents": documents, "reasons": {reason: documents}, "examples": examples}
 
     steps = [
-        ("pages", 2334, 0),
-        ("extraction", 2301, 31_200_000),
-        ("language", 2296, 31_100_000),
-        ("heuristics", 2088, 24_600_000),
-        ("near duplicates", 861, 11_900_000),
+        ("pages", 2334, 98_400_000),
+        ("extracted", 2301, None),
+        ("language", 2296, None),
+        ("filters", 2090, 24_600_000),
+        ("url dedup", 2088, 24_500_000),
+        ("near-duplicates", 861, 11_900_000),
         ("lines", 848, 10_800_000),
+        ("kept", 848, 10_800_000),
     ]
     newer = {"url": "pypi://python-doc/3.9/tutorial/files.html", "text": NEWER}
     older = {"url": "pypi://python-doc/2.7/tutorial/files.html", "text": OLDER}
@@ -115,10 +117,10 @@ def documents() -> dict[str, Any]:
         "pages": 2334,
         "funnel": [{"step": step, "documents": number, "characters": size} for step, number, size in steps],
         "dropped": {
-            "extraction": dropped(33, "no text on the page", HOSTILE),
+            "no text": dropped(33, "no text on the page", HOSTILE),
             "language": dropped(5, "language not known", "?????"),
-            "heuristics": dropped(208, "half of the lines are short", "A\nB\nC\nD\n" * 30),
-            "near duplicates": dropped(1227, "near copy", OLDER),
+            "short lines": dropped(206, "half of the lines are short", "A\nB\nC\nD\n" * 30),
+            "near-duplicates": dropped(1227, "near copy", OLDER),
             "lines": dropped(13, "repeated lines leave too little", "Next topic\nPrevious topic"),
         },
         "duplicates": {"documents": 1227, "pairs": [{"left": older, "right": newer, "similarity": 0.83}] * 3},
@@ -133,7 +135,7 @@ def documents() -> dict[str, Any]:
                 )
             ],
         },
-        "masked": {"email": 41, "ip_address": 12, "phone": 0},
+        "masked": {"email": 41, "ip": 12, "phone": 0},
         "languages": [
             {"language": "en", "documents": 790, "characters": 10_150_000},
             {"language": "fr", "documents": 31, "characters": 410_000},
@@ -155,6 +157,7 @@ def documents() -> dict[str, Any]:
         "quality": {
             "histogram": [2, 3, 8, 14, 19, 22, 30, 41, 52, 60, 71, 82, 90, 94, 80, 66, 48, 33, 22, 11],
             "threshold": 0.71,
+            "judge": "classifier",
         },
         "mix": {
             "pretrain": {
@@ -177,7 +180,7 @@ def documents() -> dict[str, Any]:
                 "multilingual.best": 0.04,
                 "multilingual.rest": 0.04,
             },
-            "ledger": [],
+            "ledger": [{"category": "code", "target": 0.17, "given": 0.17, "available": 1_200_000, "epochs": 0.3}],
         },
         "domains": [],
         "held_out": {"documents": 43, "characters": 540_000},

@@ -12,9 +12,7 @@ from pathlib import Path
 from pydoc_data import topics
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as parquet
-
+from herdsman.documents.store import KEPT, write_rows
 from herdsman.progress import SILENT
 from herdsman.tokens.learn import learn_tokenizer
 from herdsman.tokens.options import TokenizerOptions, TokensOptions
@@ -102,8 +100,7 @@ def write_documents(folder: Path, documents: Sequence[dict[str, Any]], shards: i
     """Lays documents into shards as the documents stage does."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(shards):
-        rows = pa.Table.from_pylist(list(documents[number::shards]), schema=pa.Table.from_pylist(documents[:1]).schema)
-        parquet.write_table(rows, folder / f"kept-{number:05d}.parquet", compression="zstd")
+        write_rows(folder / f"kept-{number:05d}.parquet", documents[number::shards], KEPT)
     return folder
 
 

@@ -1,6 +1,6 @@
 """Markup as a list of text blocks in the order of the page, each with what decides whether it is main content.
 
-One pass over the tags of well-formed markup with an explicit stack: no recursion, time linear in the length of the page.
+One pass over the tags of well-formed markup with an explicit stack: no recursion, time linear in the page's length.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ BULLET = "• "  # not a Markdown marker, and what a reader sees on the page
 
 _LINK, _UNLINK, _BREAK = "\x01", "\x02", "\x03"  # control characters never come from a page
 _BODY = -1
-_CONTAINERS = frozenset(
-    "div section article main header footer aside nav ul ol dl menu table td th form fieldset details figure center"
-    " blockquote".split()
-)
+_CONTAINERS = frozenset({
+    "div", "section", "article", "main", "header", "footer", "aside", "nav", "ul", "ol", "dl", "menu", "table", "td",
+    "th", "form", "fieldset", "details", "figure", "center", "blockquote",
+})  # fmt: skip
 _HEADINGS = {f"h{level}": str(level) for level in range(1, 7)}
 _RAW = re.compile(r"<(xmp|plaintext)(?:\s[^>]*)?>(.*?)</\1>", re.S)
 _INLINE = re.compile(
@@ -33,9 +33,12 @@ _SELF_LINK = re.compile(f"{_LINK}\\s*[¶#§🔗]?\\s*{_UNLINK}")
 _RAISED = re.compile(r"<(su[pb])(?:\s[^>]*)?>([^<]*)</\1>")
 _TAG = re.compile(r"<(/?)([a-z][^\s>]*)([^>]*)>")
 _NAMES = re.compile(r'\b(?:class|id|role)="([^"]*)"')
+_SECTION_NAMES = re.compile(r'\b(?:class|role)="([^"]*)"')
+_SECTION = re.compile(r'\bclass="(?:[^"]* )?section[ "]')
+_TOPICS = re.compile(r"(?<!\S)(?:tag|category)-\S+")  # of a post, which may be about cookies, too
 _START = re.compile(r'\bstart="(\d{1,9})"')
 _LINKED = re.compile(f"{_LINK}([^{_UNLINK}]*)")
-_SUFFIXES = frozenset("st nd rd th TM ® ™ SM er re e a o".split())
+_SUFFIXES = frozenset({"st", "nd", "rd", "th", "TM", "®", "™", "SM", "er", "re", "e", "a", "o"})
 _ZERO_WIDTH = dict.fromkeys((0xAD, 0x200B, 0x200C, 0x200D, 0x200E, 0x200F, 0x2060, 0xFEFF))
 
 
@@ -66,7 +69,7 @@ class Container:
     Attributes:
         parent: index of the container around it, -1 for the body, which is container 0.
         tag: element name.
-        names: its class, id and role, lower case, separated by spaces.
+        names: its class, id (but of a section) and role, lower case, separated by spaces.
         first, end: the range of its blocks.
         prose_chars: characters of its code and of its blocks of prose.
     """
@@ -279,7 +282,11 @@ class _Reader:
         self.cells = []
 
     def open_container(self, name: str, attributes: str) -> None:
-        names = " ".join(_NAMES.findall(attributes)).lower() if "=" in attributes else ""
+        names = ""
+        if "=" in attributes:
+            # Generators make a section's id from its heading, which may be about cookies, sharing or navigation.
+            pattern = _SECTION_NAMES if name == "section" or _SECTION.search(attributes) else _NAMES
+            names = _TOPICS.sub("", " ".join(pattern.findall(attributes)).lower())
         self.containers.append(Container(self.container, name, names, len(self.blocks)))
         self.container = len(self.containers) - 1
 

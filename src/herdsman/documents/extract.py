@@ -32,8 +32,8 @@ _CHROME_NAMES = re.compile(
 )
 _KEPT_ASIDES = re.compile(r"footnote|admonition|note|warning|tip|example|topic|sidebar|system-message|citation")
 _LEGAL = re.compile(
-    r"^(?:©|\(c\)|copyright\b.{0,40}\d{4}|all rights reserved|created using sphinx|last updated on|page last (?:updated|modified)"
-    r"|built with|powered by|generated (?:by|on|with))",
+    r"^(?:©|\(c\)|copyright\b.{0,40}\d{4}|all rights reserved|created using sphinx|last updated on"
+    r"|page last (?:updated|modified)|built with|powered by|generated (?:by|on|with))",
     re.I,
 )
 
@@ -79,9 +79,9 @@ def _main_container(containers: list[Container]) -> int:
     best = 0
     for at, container in enumerate(containers):
         # Of nested ones the innermost wins as long as it holds nearly as much.
-        if _is_main(container) and container.prose_chars >= _MAIN_SHARE * total:
-            if best == 0 or container.prose_chars >= 0.8 * containers[best].prose_chars:
-                best = at
+        enough = max(_MAIN_SHARE * total, 0.8 * containers[best].prose_chars if best else 0)
+        if _is_main(container) and container.prose_chars >= enough:
+            best = at
     return best or _densest(containers)
 
 
@@ -162,9 +162,7 @@ def _title(title: str, blocks: list[Block]) -> str:
     return heading if heading and (not title or heading in title) else title or heading
 
 
-def _features(
-    blocks: list[Block], text: str, body_chars: int, formulas: int, undecodable: float
-) -> dict[str, float]:
+def _features(blocks: list[Block], text: str, body_chars: int, formulas: int, undecodable: float) -> dict[str, float]:
     chars = sum(len(block.text) for block in blocks)
     prose = [block for block in blocks if block.kind in (PROSE, ITEM) and len(block.text) >= PROSE_CHARS]
     return {

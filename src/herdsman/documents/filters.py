@@ -26,13 +26,14 @@ GOPHER_DUPLICATES = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
 # in nine of its pages lies above them, one in sixty above their double, and logs and templates far above that.
 REFERENCE_ALLOWANCE = 2
 
-_SPACELESS = frozenset("zh ja th lo km my bo wuu yue".split())  # written without spaces: a character is a word
+_SPACELESS = frozenset({"zh", "ja", "th", "lo", "km", "my", "bo", "wuu", "yue"})  # written so: a character is a word
 _SCRIPT = re.compile(  # a line of a program or a style sheet that was taken for text
-    r"(?:\{|\);|\};)\s*$|^\s*(?:\}|(?:var|let|const)\s+\w+\s*=|function\b.*\(|@media\b|@import\b|window\.|document\.|</?\w+[\s>])"
+    r"(?:\{|\);|\};)\s*$|^\s*(?:\}|(?:var|let|const)\s+\w+\s*=|function\b.*\(|@media\b|@import\b"
+    r"|window\.|document\.|</?\w+[\s>])"
 )
-_OUTLIER = re.compile(
+_OUTLIER = re.compile(  # Base64, hashes, keys
     r"[A-Za-z0-9+/=_-]{41,}|(?=\S*[0-9])(?=\S*[a-z])(?=\S*[A-Z])[A-Za-z0-9+/=_-]{24,}$"
-)  # Base64 and such
+)
 _OUTLIER_CHARS = 24  # from which on a word may be one
 _NOISE = re.compile("[\ufffd\ue000-\uf8ff\ufff0-\ufffb\U000f0000-\U0010fffd]")
 _LETTER = re.compile(r"[^\W\d_]")

@@ -1,7 +1,7 @@
 """Markup that costs a parser far more than its length, told apart before it is parsed, in linear time.
 
-HTML5 parsing is linear in practice and quadratic, in time or in memory, on a few shapes that only generators of nonsense
-and attackers write. A time limit would make results depend on the machine; counting does not.
+HTML5 parsing is linear in practice and quadratic, in time or in memory, on a few shapes that only generators of
+nonsense and attackers write. A time limit would make results depend on the machine; counting does not.
 """
 
 from __future__ import annotations
@@ -15,13 +15,23 @@ MAX_ATTRIBUTES = 5_000  # words in one tag
 _TAGS_WORTH_COUNTING = 2_000  # below this, the worst markup costs less than a second
 _LONG_TAG_CHARS = 50_000
 
-_UNCOUNTED = frozenset(  # void elements, and those whose end tag is optional: they do not nest without others between
-    "area base br col embed hr img input link meta param source track wbr p li dt dd td th tr thead tbody tfoot option"
-    " optgroup colgroup caption rp rt html head body".split()
-)
-_FORMATTING = frozenset("a b big code em font i nobr s small strike strong tt u".split())
-_SCOPES = frozenset("table template object applet marquee svg math".split())  # no end tag reaches out of these
-_INLINE = frozenset("span label abbr acronym cite dfn kbd samp var q sub sup ins del mark time bdi bdo ruby data".split())
+# void elements, and those whose end tag is optional: they do not nest without others between
+_UNCOUNTED = frozenset({
+    "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr", "p",
+    "li", "dt", "dd", "td", "th", "tr", "thead", "tbody", "tfoot", "option", "optgroup", "colgroup", "caption", "rp",
+    "rt", "html", "head", "body",
+})  # fmt: skip
+_FORMATTING = frozenset({
+    "a", "b", "big", "code", "em", "font", "i", "nobr", "s", "small", "strike", "strong", "tt", "u",
+})  # fmt: skip
+# no end tag reaches out of these
+_SCOPES = frozenset({
+    "table", "template", "object", "applet", "marquee", "svg", "math",
+})  # fmt: skip
+_INLINE = frozenset({
+    "span", "label", "abbr", "acronym", "cite", "dfn", "kbd", "samp", "var", "q", "sub", "sup", "ins", "del", "mark",
+    "time", "bdi", "bdo", "ruby", "data",
+})  # fmt: skip
 _TAG = re.compile(r"<(/?[a-zA-Z][^\s/>]{0,20})")
 _FORMATTING_TAG = re.compile(r"<(?:a|b|big|code|em|font|i|nobr|s|small|strike|strong|tt|u)(?:\s[^<>]{0,200})?>", re.I)
 

@@ -1,8 +1,8 @@
 """Repeated lines: what occurs again and again over many documents is boilerplate, wherever it stands.
 
-Llama 3 removes lines that appear more than 6 times in each bucket of 30 million documents, within each language (section
-3.1.1), and knows that this also takes some good text. Only whole lines of prose count here: code, tables, headings and
-short lines repeat for good reasons, and a document is broken without them.
+Llama 3 removes lines that appear more than 6 times in each bucket of 30 million documents, within each language
+(section 3.1.1), and knows that this also takes some good text. Only whole lines of prose count here: code, tables,
+headings and short lines repeat for good reasons, and a document is broken without them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def line_keys(text: str, kinds: str, language: str) -> Keys:
         0 for lines that are never removed.
     """
     mark = language.encode()[:16]
-    keys = [_key(line, mark) if kind in (PROSE, ITEM) else 0 for line, kind in zip(text.split("\n"), kinds, strict=True)]
+    keys = [
+        _key(line, mark) if kind in (PROSE, ITEM) else 0 for line, kind in zip(text.split("\n"), kinds, strict=True)
+    ]
     return np.array(keys, np.uint64)
 
 
@@ -45,11 +47,13 @@ def _key(line: str, mark: bytes) -> int:
     words = _NOT_WORD.sub(" ", _DIGIT.sub("0", line.lower())).strip()
     if len(words) < MIN_CHARS:
         return 0
-    return int.from_bytes(blake2b(words.encode("utf-8", "surrogatepass"), digest_size=8, person=mark).digest(), "little")
+    return int.from_bytes(
+        blake2b(words.encode("utf-8", "surrogatepass"), digest_size=8, person=mark).digest(), "little"
+    )
 
 
-def repeated_lines(parts: Callable[[], Iterable[Keys]], limit: int) -> tuple[Keys, NDArray[np.int64]]:
-    """Keys that occur more than `limit` times, sorted, and how often each does.
+def repeated_lines(parts: Callable[[], Iterable[Keys]], limit: int) -> Keys:
+    """Keys that occur more than `limit` times, sorted.
 
     Args:
         parts: gives the keys of all lines piece by piece; asked again for each share of them that fits into memory.
@@ -60,10 +64,8 @@ def repeated_lines(parts: Callable[[], Iterable[Keys]], limit: int) -> tuple[Key
     for share in range(shares):
         mine = [part[(part % np.uint64(shares) == share) & (part != 0)] for part in parts()]
         keys, counts = np.unique(np.concatenate([np.empty(0, np.uint64), *mine]), return_counts=True)
-        found.append((keys[counts > limit], counts[counts > limit]))
-    keys, counts = (np.concatenate(column) for column in zip(*found, strict=True))
-    order = np.argsort(keys)
-    return keys[order], counts[order]
+        found.append(keys[counts > limit])
+    return np.sort(np.concatenate(found))
 
 
 def remove_lines(text: str, kinds: str, keys: Keys, repeated: Keys) -> tuple[str, str, list[tuple[int, str]]]:

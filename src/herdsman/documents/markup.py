@@ -68,10 +68,9 @@ def decode(html: bytes, content_type: str = "") -> str:
     for bom, encoding in _BOMS:
         if html.startswith(bom):
             return html[len(bom) :].decode(encoding, "replace")
-    encoding = _declared(_CHARSET.search(content_type)) or _declared(_META_CHARSET.search(html[:4096]))
-    if encoding is None:
-        encoding = detect_encoding(html) or "utf-8"
-    encoding = _WHATWG_SUPERSETS.get(encoding, encoding)
+    declared = _declared(_CHARSET.search(content_type)) or _declared(_META_CHARSET.search(html[:4096]))
+    name: str = declared or detect_encoding(html) or "utf-8"
+    encoding = _WHATWG_SUPERSETS.get(name, name)
     try:
         return html.decode(encoding, "replace")
     except LookupError:

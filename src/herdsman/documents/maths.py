@@ -94,7 +94,7 @@ def _combined(name: str, children: list[str]) -> str:
     if name in _SCRIPTS:
         if name == "msqrt":
             children = [_joined(children)]
-        return _SCRIPTS[name].format(*(children + ["", "", ""]))
+        return _SCRIPTS[name].format(*children, "", "", "")
     if name == "mtr":
         return " &amp; ".join(children) + r" \\ "
     if name == "mtable":

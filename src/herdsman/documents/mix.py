@@ -30,8 +30,8 @@ def make_mix(
         best_weight: how many times more often a token of the tier `best` is read when annealing.
 
     Returns:
-        "pretrain" and "anneal", each with the share of every stream (they sum to 1), and "ledger": for each category its
-        target share, the available tokens, the share it is given, and the epochs that this means.
+        "pretrain" and "anneal", each with the share of every stream (they sum to 1), and "ledger": for each category
+        its target share, the available tokens, the share it is given, and the epochs that this means.
     """
     streams = {name: size / BYTES_PER_TOKEN for name, size in sorted(stream_bytes.items()) if size > 0}
     available: dict[str, float] = {}
@@ -46,7 +46,9 @@ def make_mix(
         sums: dict[str, float] = {}
         for name, size in weighted.items():
             sums[_category(name)] = sums.get(_category(name), 0.0) + size
-        return _rounded({name: given[_category(name)] * size / sums[_category(name)] for name, size in weighted.items()})
+        return _rounded(
+            {name: given[_category(name)] * size / sums[_category(name)] for name, size in weighted.items()}
+        )
 
     ledger = [
         {

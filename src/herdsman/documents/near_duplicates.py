@@ -1,8 +1,8 @@
 """Near duplicates: MinHash signatures of word 5-grams, banded, verified and joined to clusters.
 
 Llama 3 deduplicates globally with MinHash (section 3.1.1) and publishes no parameters; these are FineWeb's: 112 hashes
-in 14 bands of 8. Two documents of similarity J agree in all of some band with probability 1 - (1 - J^8)^14, which is 77%
-at 0.75 and 99% at 0.85. Who meets in a band is compared over the whole signature, so chance meetings do no harm.
+in 14 bands of 8. Two documents of similarity J agree in all of some band with probability 1 - (1 - J^8)^14, which is
+77% at 0.75 and 99% at 0.85. Who meets in a band is compared over the whole signature, so chance meetings do no harm.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ class Signer:
         words = pattern.findall(text) or [text]
         known = self._words
         for word in set(words).difference(known):
-            known[word] = int.from_bytes(blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+            known[word] = int.from_bytes(
+                blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little"
+            )
         hashes = np.fromiter(map(known.__getitem__, words), np.uint64, len(words))
         length = min(SHINGLE_WORDS, len(words))
         combined = hashes[: len(words) - length + 1].copy()

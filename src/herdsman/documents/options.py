@@ -33,7 +33,10 @@ class DocumentsOptions(Options):
         0.3, ge=0, le=1, description="A document is dropped if removed lines leave less than this share of its text."
     )
     best_share: float = Field(
-        0.25, gt=0, lt=1, description="Share of the documents, by quality, that make the tier `best`; the others are `rest`."
+        0.25,
+        gt=0,
+        lt=1,
+        description="Share of the documents, by quality, that make the tier `best`; the others are `rest`.",
     )
     held_out_share: float = Field(
         0.05, ge=0, le=0.5, description="Share of the documents, by a hash of their ids, that no model is trained on."

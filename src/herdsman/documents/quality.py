@@ -1,7 +1,8 @@
 """Quality of documents: a rubric labels the clear cases, a fast classifier learns from them and scores every document.
 
-Llama 3 lets Llama 2 judge documents against written requirements and distils its judgements into DistilRoBERTa and fastText
-(section 3.1.1). Here a rubric of measurable requirements stands in for the large judge; the student is fastText.
+Llama 3 lets Llama 2 judge documents against written requirements and distils its judgements into DistilRoBERTa and
+fastText (section 3.1.1). Here a rubric of measurable requirements stands in for the large
+judge; the student is fastText.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from herdsman.documents.blocks import CODE, ITEM, PROSE, PROSE_CHARS
+from herdsman.documents.blocks import ITEM, PROSE, PROSE_CHARS
 from herdsman.files import atomic_open, atomic_path
 
 LABELLED_SHARE = 0.2  # at either end of the rubric's range: the clear cases
 MIN_LABELLED = 50  # at either end; with fewer there is nothing to learn, and the rubric itself is the score
 MAX_LABELLED = 50_000
+MIN_EPOCHS, MAX_EPOCHS, EXAMPLES_READ = 3, 25, 50_000  # few examples are read more often
+LEARNING_RATES = (0.5, 0.1)
 READ_CHARS = 8_000  # of a document that the classifier reads
 BEST, WORST = "__label__best", "__label__worst"
 _TOKEN = re.compile(r"[^\W\d]+|\d+|[^\w\s]")
@@ -79,19 +82,31 @@ def choose_labelled(scores: NDArray[np.float64]) -> list[Label]:
 
 def train_classifier(examples: Iterable[tuple[str, bool]], path: Path, seed: int) -> None:
     """Trains the student on texts and whether they are among the best, and saves it as a fastText model."""
-    import fasttext
-
-    material = path.with_name(path.name + ".txt")
+    material, count = path.with_name(path.name + ".txt"), 0
     with atomic_open(material) as file:
         for text, best in examples:
             file.write(f"{BEST if best else WORST} {prepared(text)}\n".encode())
-    # One thread: with more, fastText's result depends on their timing.
-    model = fasttext.train_supervised(
-        str(material), dim=16, epoch=10, lr=0.3, wordNgrams=2, minCount=3, bucket=100_000, thread=1, seed=seed, verbose=0
-    )
+            count += 1
+    model = _trained(material, max(MIN_EPOCHS, min(MAX_EPOCHS, EXAMPLES_READ // max(count, 1))), seed)
     with atomic_path(path) as beside:
         model.save_model(str(beside))
     material.unlink()
+
+
+def _trained(material: Path, epochs: int, seed: int) -> Any:
+    import fasttext
+
+    for rate in LEARNING_RATES:
+        try:
+            # One thread: with more, fastText's result depends on their timing.
+            return fasttext.train_supervised(
+                str(material), dim=16, epoch=epochs, lr=rate, wordNgrams=2, minCount=3, bucket=100_000, thread=1,
+                seed=seed, verbose=0,
+            )  # fmt: skip
+        except RuntimeError:  # the loss is no number: the rate is too high for this text
+            if rate == LEARNING_RATES[-1]:
+                raise
+    return None
 
 
 class Classifier:

@@ -1,4 +1,4 @@
-"""The documents stage: pages become clean documents, each kept once, judged, sorted and mixed; the others keep a reason.
+"""The documents stage: pages become clean documents, each kept once, judged, sorted and mixed; others keep a reason.
 
 What needs no other page happens file by file in worker processes (`units`). What needs all documents, that is which of
 them are duplicates, which lines repeat and what the classifier learns, is decided here from a few numbers of each: 448
@@ -26,13 +26,13 @@ from herdsman.documents.options import DocumentsOptions
 from herdsman.documents.quality import choose_labelled, train_classifier
 from herdsman.documents.summary import NEAR_DUPLICATE, URL_DUPLICATE
 from herdsman.documents.units import (
-    LINES_FILE,
     Cleaning,
     Fate,
     Unit,
     clean_unit,
     extract_unit,
     publish_unit,
+    repeated_file,
     score_unit,
 )
 from herdsman.errors import InputError
@@ -97,9 +97,7 @@ def refine(options: DocumentsOptions, work: Work) -> None:
     pages = sum(summary.report(unit.extracted)["pages"] for unit in units)
     if pages != kept.documents + dropped.documents:
         raise AssertionError(f"{pages} pages, but {kept.documents} documents kept and {dropped.documents} dropped")
-    mix = make_mix(
-        kept.training_bytes, options.mix, options.mix_tokens, options.max_epochs, options.anneal_best_weight
-    )
+    mix = make_mix(kept.training_bytes, options.mix, options.mix_tokens, options.max_epochs, options.anneal_best_weight)
     write_json(work.out / "mix.json", mix)
     quality = {"threshold": round(threshold, 4), "judge": "classifier" if classifier else "rubric"}
     work.counts.update(
@@ -110,7 +108,9 @@ def refine(options: DocumentsOptions, work: Work) -> None:
         near_duplicates=dropped.number(NEAR_DUPLICATE),
         held_out=kept.held_out["documents"],
     )
-    work.summarise(summary.summarise(units, corpus, kept, dropped, scores, quality, mix))
+    work.summarise(
+        summary.summarise(units, corpus, kept, dropped, scores, quality, mix, options.near_duplicate_similarity)
+    )
 
 
 def _units(work: Work) -> list[Unit]:
@@ -145,7 +145,7 @@ def _find_duplicates(units: list[Unit], threshold: float) -> Corpus:
     twins[places], similarity[places] = places[clusters.kept], clusters.similarity
     for at in np.flatnonzero(twins != np.arange(len(ids))).tolist():
         chain = "" if similarity[at] >= threshold else ", by way of documents between them"
-        reason = f"about {similarity[at]:.0%} of its word 5-grams are shared with another document{chain}"
+        reason = f"it shares about {similarity[at]:.0%} of the phrases of five words with another document{chain}"
         fates[at] = (NEAR_DUPLICATE, reason, ids[twins[at]])
     for at in np.flatnonzero(newest != np.arange(len(ids))).tolist():
         twins[at] = twins[newest[at]]
@@ -177,12 +177,9 @@ def _count_lines(units: list[Unit], corpus: Corpus, options: DocumentsOptions) -
                 lists = parquet.read_table(unit.extracted / "candidates.parquet", columns=["line_keys"])["line_keys"]
                 yield lists.filter(pa.array(counted)).combine_chunks().flatten().to_numpy()
 
-    arrays = {}
     for bucket in range(int(bucket_of.max(initial=0)) + 1):
-        keys, counts = repeated_lines(partial(keys_of, bucket), options.line_repeats)
-        arrays |= {f"keys{bucket}": keys, f"counts{bucket}": counts}
-    with atomic_open(units[0].scratch / LINES_FILE) as file:
-        np.savez(file, **arrays)
+        with atomic_open(repeated_file(units[0].scratch, bucket)) as file:
+            np.save(file, repeated_lines(partial(keys_of, bucket), options.line_repeats))
     buckets: list[int] = bucket_of.tolist()
     return buckets
 

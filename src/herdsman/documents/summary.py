@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # What the steps that see all documents drop by; the names are those of the funnel's steps.
 URL_DUPLICATE, NEAR_DUPLICATE, REPEATED_LINES = "url dedup", "near-duplicates", "lines"
-EXTRACTION, LANGUAGE = ("hostile markup", "no text"), ("language",)  # of those that see one page, what is no filter
+EXTRACTION, LANGUAGE = ("hostile markup", "no text"), ("language unclear", "language not wanted")
 EXAMPLES, PAIRS, DOMAINS, LINES, REASONS = 3, 3, 10, 10, 10
 EXAMPLE_CHARS, PAIR_CHARS, DOCUMENT_CHARS = 300, 1500, 600
 HISTOGRAM_BINS = 20
@@ -76,7 +76,7 @@ def survey_kept(out: Path) -> Kept:
         _add(kept.streams, (row["category"], row["tier"]), size)
         _add(kept.domains, (row["domain"],), size)
         best = kept.examples.get(row["category"])
-        if best is None or row["quality"] > best["quality"]:
+        if best is None or _exemplary(row) > _exemplary(best):
             kept.examples[row["category"]] = row
     return kept
 
@@ -104,6 +104,7 @@ def summarise(
     scores: NDArray[np.float32],
     quality: dict[str, Any],
     mix: dict[str, Any],
+    similarity: float,
 ) -> dict[str, Any]:
     """The summary as the report reads it. Needs the units' scratch files."""
     extracted = [report(unit.extracted) for unit in units]
@@ -125,7 +126,7 @@ def summarise(
         "dropped": dropped.by,
         "duplicates": {
             "documents": dropped.number(NEAR_DUPLICATE),
-            "pairs": _pairs(units, corpus),
+            "pairs": _pairs(units, corpus, similarity),
         },
         "lines": {
             "removed": lines.total(),
@@ -161,11 +162,16 @@ def _funnel(
 
     fates = np.array([fate[0] if fate else "" for fate in corpus.fates], object)
     extracted = left(pages, EXTRACTION)
+    filters = [
+        name
+        for name in dropped.by
+        if name not in {*EXTRACTION, *LANGUAGE, URL_DUPLICATE, NEAR_DUPLICATE, REPEATED_LINES}
+    ]
     steps: list[tuple[str, int, int | None]] = [
         ("pages", pages, html_characters),
         ("extracted", extracted, None),
-        ("language", left(extracted, LANGUAGE), None),
-        ("filters", len(fates), int(corpus.characters.sum())),
+        ("filters", left(extracted, filters), None),  # language comes last of what is asked of a page
+        ("language", len(fates), int(corpus.characters.sum())),
     ]
     for name in (URL_DUPLICATE, NEAR_DUPLICATE):
         fates[fates == name] = None
@@ -175,12 +181,14 @@ def _funnel(
     return [{"step": name, "documents": documents, "characters": chars} for name, documents, chars in steps]
 
 
-def _pairs(units: list[Unit], corpus: Corpus) -> list[dict[str, Any]]:
-    """Near duplicates with their twins: the least alike, one from the middle, and the most alike that are not equal."""
+def _pairs(units: list[Unit], corpus: Corpus, threshold: float) -> list[dict[str, Any]]:
+    """Near duplicates with their twins: those least alike, from the middle, and most alike without being equal."""
     places = [at for at, fate in enumerate(corpus.fates) if fate and fate[0] == NEAR_DUPLICATE]
-    telling = [at for at in places if corpus.similarity[at] < 1] or places
+    telling = [at for at in places if threshold <= corpus.similarity[at] < 1] or places
     telling.sort(key=lambda at: (corpus.similarity[at], at))
-    chosen = list(dict.fromkeys(telling[(len(telling) - 1) * part // max(PAIRS - 1, 1)] for part in range(PAIRS) if telling))
+    chosen = list(
+        dict.fromkeys(telling[(len(telling) - 1) * part // max(PAIRS - 1, 1)] for part in range(PAIRS) if telling)
+    )
     ends = np.cumsum(corpus.sizes)
 
     def shown(at: int) -> dict[str, str]:
@@ -193,6 +201,10 @@ def _pairs(units: list[Unit], corpus: Corpus) -> list[dict[str, Any]]:
         {"left": shown(at), "right": shown(int(corpus.twins[at])), "similarity": round(float(corpus.similarity[at]), 4)}
         for at in chosen
     ]
+
+
+def _exemplary(row: dict[str, Any]) -> tuple[bool, float]:
+    return len(row["text"]) >= DOCUMENT_CHARS, row["quality"]
 
 
 def _add(sums: dict[tuple[str, ...], list[int]], key: tuple[str, ...], characters: int) -> None:

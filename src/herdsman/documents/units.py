@@ -1,8 +1,8 @@
-"""What worker processes do with one file of pages at a time. Each step writes its files whole, and is done if they stand.
+"""What worker processes do with one file of pages at a time; a step whose files stand is done.
 
-    scratch/extracted/<unit>/   candidates.parquet, dropped.parquet, report.json
-    scratch/cleaned/<unit>/     documents.parquet, dropped.parquet, report.json
-    scratch/scored/<unit>.npy   quality of the cleaned documents
+scratch/extracted/<unit>/   candidates.parquet, dropped.parquet, report.json
+scratch/cleaned/<unit>/     documents.parquet, dropped.parquet, report.json
+scratch/scored/<unit>.npy   quality of the cleaned documents
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ from herdsman.files import atomic_folder, atomic_open, write_json
 
 CANDIDATES = pa.schema(
     [
-        *(KEPT.field(name) for name in ("id", "url", "domain", "crawled_at", "title", "language", "language_score", "text")),
+        *(
+            KEPT.field(name)
+            for name in ("id", "url", "domain", "crawled_at", "title", "language", "language_score", "text")
+        ),
         *(KEPT.field(name) for name in ("source", "licence")),
         ("normalised_url", pa.string()),
         ("characters", pa.int64()),
@@ -44,7 +47,6 @@ CANDIDATES = pa.schema(
     ]
 )
 CLEANED = pa.schema([*(field for field in KEPT if field.name not in ("quality", "tier")), ("rubric", pa.float64())])
-LINES_FILE = "repeated.npz"
 Fate = tuple[str, str, str]
 """Name of what drops a document, reason, id of the kept twin."""
 
@@ -92,7 +94,10 @@ def extract_unit(options: FilterOptions, unit: Unit) -> None:
     dropped: list[Dropped] = []
     report: Counter[str] = Counter(pages=0, html_characters=0)
     with atomic_folder(unit.extracted) as beside:
-        with parquet.ParquetFile(unit.pages) as file, parquet.ParquetWriter(beside / "candidates.parquet", CANDIDATES) as out:
+        with (
+            parquet.ParquetFile(unit.pages) as file,
+            parquet.ParquetWriter(beside / "candidates.parquet", CANDIDATES) as out,
+        ):
             for batch in file.iter_batches(ROWS_AT_ONCE):
                 pages = batch.to_pylist()
                 passed, failed, _ = documents_of(pages, options)
@@ -121,8 +126,7 @@ def clean_unit(options: tuple[float, float], cleaning: Cleaning) -> None:
     unit, (left_share, held_out_share) = cleaning.unit, options
     if unit.cleaned.exists():
         return
-    with np.load(unit.scratch / LINES_FILE) as arrays:
-        repeated = [arrays[f"keys{bucket}"] for bucket in range(len(arrays.files) // 2)]
+    repeated = {bucket: np.load(repeated_file(unit.scratch, bucket)) for bucket in sorted(set(cleaning.buckets))}
     dropped: list[dict[str, Any]] = []
     removed: Counter[int] = Counter()
     samples: dict[int, str] = {}
@@ -174,7 +178,7 @@ def _clean(
     features = json.loads(row["features"])
     row["text"] = text
     row["rubric"] = rubric(text, kinds, features)
-    row["category"] = categorise(row["language"], text, features)
+    row["category"] = categorise(row["language"], text, kinds, features)
     return None
 
 
@@ -182,6 +186,11 @@ def _dropped(row: dict[str, Any], fate: Fate) -> dict[str, Any]:
     dropped_by, reason, twin = fate
     text = row["text"][:DROPPED_CHARS]
     return {"id": row["id"], "url": row["url"], "text": text, "dropped_by": dropped_by, "reason": reason, "twin": twin}
+
+
+def repeated_file(scratch: Path, bucket: int) -> Path:
+    """Where the sorted keys of the lines lie that are repeated in a bucket of documents."""
+    return scratch / f"repeated-{bucket:05d}.npy"
 
 
 def split_of(id: str, held_out_share: float) -> str:

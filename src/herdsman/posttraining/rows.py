@@ -72,7 +72,7 @@ def pad(rows: Sequence[Row], filler: int, device: torch.device) -> Batch:
 
 
 def length_batches(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
-    """Items of like length together, padded to at most `most_tokens` a batch: for work in which order does not matter."""
+    """Items of like length together, padded to at most `most_tokens` a batch; for work that has no order."""
     return cut(sorted(range(len(lengths)), key=lambda item: (lengths[item], item)), lengths, most_tokens)
 
 

@@ -31,7 +31,7 @@ def train_sft(
     setting: Setting,
     out: Path,
 ) -> None:
-    """Fine-tunes the model in `base` on dialogs and saves the average of the models in `out`; nothing if it is there."""
+    """Fine-tunes the model in `base` on dialogs and saves the average of the models in `out`, unless it is there."""
     if out.exists():
         return
     rows = [dialog_row(tokenizer, sample.messages) for sample in samples]

@@ -1,4 +1,4 @@
-"""What the report shows of a round: figures from its prompts, samples, preferences and answers. `round.py` lists the keys."""
+"""What the report shows of a round: figures from its prompts, samples and answers. `round.py` lists the keys."""
 
 from __future__ import annotations
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+CONTEXT = 40  # words and the spaces between them that a comparison shows beside a difference
+
 
 @dataclass(frozen=True)
 class Block:
@@ -263,15 +265,25 @@ class Chapter:
 
 
 def compare(left: str, right: str) -> tuple[Markup, Markup]:
-    """Both texts with what only one of them has wrapped in `<del>` (left) or `<ins>` (right), word by word."""
+    """Both texts with what only one of them has wrapped in `<del>` (left) or `<ins>` (right), word by word.
+
+    Of a long stretch that both share, only what stands next to a difference is kept.
+    """
     a, b = _words(left), _words(right)
     marked: tuple[list[Markup], list[Markup]] = ([], [])
     for tag, a0, a1, b0, b1 in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
         for side, words, mark in ((0, a[a0:a1], "del"), (1, b[b0:b1], "ins")):
-            text = escape("".join(words))
+            text = escape("".join(_shortened(words) if tag == "equal" else words))
             if text:
                 marked[side].append(text if tag == "equal" else Markup("<{0}>{1}</{0}>").format(Markup(mark), text))
     return Markup("").join(marked[0]), Markup("").join(marked[1])
+
+
+def _shortened(words: list[str]) -> list[str]:
+    """What both texts share, without the middle of it where that is long."""
+    if len(words) <= 3 * CONTEXT:
+        return words
+    return [*words[:CONTEXT], " … ", *words[-CONTEXT:]]
 
 
 def clip(text: str, most: int) -> str:

@@ -20,7 +20,10 @@ def short_count(value: float) -> str:
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """0.1234 -> 12.3%."""
+    """0.1234 -> 12.3%; what is too small to show but not nothing is <0.1%."""
+    least = 10.0**-digits
+    if 0 < 100 * share < least / 2:
+        return f"<{least:.{digits}f}%"
     return f"{100 * share:.{digits}f}%"
 
 

@@ -1,7 +1,7 @@
 """Export to a Hugging Face folder: what `transformers` (4.45 and newer, also 5) and others read.
 
-The decoder already pairs rotary dimensions as Hugging Face does (i with i + width / 2), so weights keep their values and
-only change their names; Meta's own checkpoints, which interleave the pairs, would need q and k permuted.
+The decoder already pairs rotary dimensions as Hugging Face does (i with i + width / 2), so weights keep their values
+and only change their names. (Meta's checkpoints interleave the pairs: theirs would need q and k permuted.)
 """
 
 from __future__ import annotations

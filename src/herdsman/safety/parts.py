@@ -78,7 +78,9 @@ def _alike(word_sets: Sequence[frozenset[str]]) -> Iterator[tuple[int, int]]:
     frequency = Counter(word for words in word_sets for word in words)
     holders: dict[str, list[int]] = defaultdict(list)
     for index, words in enumerate(word_sets):
-        rarest = sorted(words, key=lambda word: (frequency[word], word))[: len(words) - math.ceil(ALIKE * len(words)) + 1]
+        rarest = sorted(words, key=lambda word: (frequency[word], word))[
+            : len(words) - math.ceil(ALIKE * len(words)) + 1
+        ]
         for other in {holder for word in rarest for holder in holders[word]}:
             common = len(words & word_sets[other])
             if common >= ALIKE * (len(words) + len(word_sets[other]) - common):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from herdsman.synthesis.prompt import Prompt, Split, generator, split_of
+from herdsman.synthesis.prompt import Prompt, Split, as_typed, generator, split_of
 from herdsman.tokens.chat import Message
 
 ENGINE = "synthesis.conversation@1"
@@ -40,11 +41,19 @@ class Intent:
     mentions: tuple[str, ...]
 
 
+_LEADS = ("", "Hi. ", "Hello, ", "Please tell me: ", "Tell me, ", "I wonder: ", "First question: ")
+
 INTENTS = (
     Intent(
         "greeting",
-        ("Hi", "Hello", "Hey", "Hi there", "Hello there", "Good morning", "Good evening", "Good day", "Greetings", "Hey there"),
-        ("", "!", ".", ", how are you?", ". How are you?", ", nice to meet you.", "! How is it going?", ", are you there?"),
+        (
+            "Hi", "Hello", "Hey", "Hi there", "Hello there", "Good morning", "Good evening", "Good day", "Greetings",
+            "Hey there", "Hello hello", "Good afternoon",
+        ),
+        (
+            "", "!", ".", ", how are you?", ". How are you?", ", nice to meet you.", "! How is it going?",
+            ", are you there?", ", my friend.",
+        ),
         (
             "Hello! What would you like to know?",
             "Hello! Ask me about the documentation I have read.",
@@ -54,11 +63,12 @@ INTENTS = (
     ),
     Intent(
         "identity",
-        ("", "Hi. ", "Hello, ", "Please tell me: ", "Tell me, ", "I wonder: ", "First question: "),
+        _LEADS,
         (
-            "who are you?", "what are you?", "what is your name?", "who made you?", "are you human?", "are you a person?",
-            "are you ChatGPT?", "are you a robot?", "which model are you?", "introduce yourself.", "are you an AI?",
-            "where do you come from?", "who trained you?",
+            "who are you?", "what are you?", "what is your name?", "who made you?", "are you human?",
+            "are you a person?", "are you ChatGPT?", "are you a robot?", "which model are you?",
+            "introduce yourself.", "are you an AI?", "where do you come from?", "who trained you?",
+            "who is this?", "what's your name?", "are you Claude?", "are you real?", "who created you?",
         ),
         (
             "I am a small language model raised by Herdsman from technical documentation.",
@@ -68,24 +78,39 @@ INTENTS = (
     ),
     Intent(
         "abilities",
-        ("", "Hi. ", "Hello, ", "Please tell me: ", "Tell me, ", "I wonder: "),
+        _LEADS,
         (
-            "what can you do?", "how can you help me?", "what are you good at?", "what do you know?", "what can I ask you?",
-            "what are you for?", "which tasks can you do?", "what do you know about?",
+            "what can you do?", "how can you help me?", "what are you good at?", "what do you know?",
+            "what can I ask you?", "what are you for?", "which tasks can you do?", "what do you know about?",
+            "can you help me?", "I need help.", "help me.", "what should I ask you?",
         ),
         (
             "I can do small tasks with words, numbers and Python names, and I have read technical documentation.",
-            "I know a little about the technical documentation I was raised from, and I do small tasks with words and numbers.",
+            "I know a little about the technical documentation I was raised from, and I do small tasks with words "
+            "and numbers.",
         ),
         ("documentation", "tasks"),
     ),
     Intent(
+        "wellbeing",
+        ("", "Hi. ", "Hello, ", "Hey, ", "And ", "So, "),
+        (
+            "how are you?", "how are you doing?", "how is it going?", "are you well?", "how do you feel?",
+            "what's up?", "how are you today?", "are you happy?", "how's it going?",
+        ),
+        (
+            "I am a program, so I am always ready. What would you like to know?",
+            "Ready to help, thank you. I am a program and have no feelings.",
+        ),
+        ("program",),
+    ),
+    Intent(
         "limits",
-        ("", "Hi. ", "Please tell me: ", "Tell me, ", "I wonder: ", "Quick question: "),
+        _LEADS,
         (
             "what day is it today?", "what is the weather like?", "what time is it?", "who won the match yesterday?",
             "what is in the news today?", "what is the price of gold now?", "is it raining outside?", "where am I?",
-            "what did I eat this morning?", "is the shop open now?",
+            "what did I eat this morning?", "is the shop open now?", "what is my name?", "how old am I?",
         ),
         (
             "I do not know. I only know the text I was raised from, and nothing of today.",
@@ -94,11 +119,28 @@ INTENTS = (
         ("not know", "cannot know"),
     ),
     Intent(
+        "beyond",
+        ("", "Hi. ", "Please ", "Can you ", "Now ", "I want you to "),
+        (
+            "tell me a joke.", "write a poem about the sea.", "write a story about a dragon.", "sing a song.",
+            "plan my holiday.", "translate this into French.", "tell me about the history of Rome.",
+            "name the capital of France.", "explain quantum physics.", "write an essay about love.",
+            "draw a cat.", "recommend a film.", "give me a recipe for soup.", "tell me who the president is.",
+            "solve this equation for me.", "write a program that plays chess.",
+        ),
+        (
+            "That is beyond me: I am a very small model and only know a little documentation.",
+            "That is beyond a model as small as I am. Ask me about Python, words or numbers.",
+        ),
+        ("beyond",),
+    ),
+    Intent(
         "mistakes",
-        ("", "Hi. ", "Please tell me: ", "Tell me, ", "I wonder: ", "Honestly, "),
+        _LEADS,
         (
             "can you be wrong?", "do you make mistakes?", "are you always right?", "can I trust you?",
-            "how reliable are you?", "should I believe what you say?", "do you ever err?",
+            "how reliable are you?", "should I believe what you say?", "do you ever err?", "that is wrong.",
+            "are you sure?", "is that true?",
         ),
         (
             "I am very small and often wrong, so please check what I say.",
@@ -108,14 +150,20 @@ INTENTS = (
     ),
     Intent(
         "thanks",
-        ("Thanks", "Thank you", "Thanks a lot", "Many thanks", "Thank you very much", "Great, thanks", "OK, thank you"),
+        (
+            "Thanks", "Thank you", "Thanks a lot", "Many thanks", "Thank you very much", "Great, thanks",
+            "OK, thank you", "Thx", "Nice, thanks", "Perfect, thank you",
+        ),
         ("", "!", ".", ", that helped.", " for your help.", " for the answer!", ", well done."),
         ("You are welcome!", "You are welcome. Ask me more if you like."),
         ("welcome",),
     ),
     Intent(
         "farewell",
-        ("Bye", "Goodbye", "See you", "Good night", "Bye bye", "Farewell", "I have to go, bye", "OK, goodbye"),
+        (
+            "Bye", "Goodbye", "See you", "Good night", "Bye bye", "Farewell", "I have to go, bye", "OK, goodbye",
+            "Ciao", "See you later",
+        ),
         ("", "!", ".", ", see you soon.", ", until tomorrow.", " for now."),
         ("Goodbye!", "Goodbye, and good luck with your work!"),
         ("goodbye",),
@@ -124,14 +172,17 @@ INTENTS = (
 
 
 def make_conversation(count: int, seed: int, split: Split) -> Iterator[Prompt]:
-    """`count` openings of conversations, shared evenly among the intents, or as many as there are."""
+    """`count` openings of conversations, shared evenly among the intents, or as many as there are.
+
+    What is said in other letters or marks is the same for the split.
+    """
     for number, intent in enumerate(INTENTS):
         share = count // len(INTENTS) + (number < count % len(INTENTS))
         rng = generator(seed, "conversation", intent.family, split)
         said = [_sentence(opening + ending) for opening in intent.openings for ending in intent.endings]
-        mine = [text for text in said if split_of("conversation", intent.family, text) == split]
+        mine = [text for text in said if split_of("conversation", intent.family, _plain(text)) == split]
         rng.shuffle(mine)
-        for text in mine[:share]:
+        for text in dict.fromkeys(as_typed(rng, text) for text in mine[:share]):
             yield Prompt(
                 messages=(Message("user", text),),
                 source="conversation",
@@ -156,3 +207,7 @@ def persona_fault(mentions: list[str], answer: str) -> str:
 
 def _sentence(text: str) -> str:
     return text[0].upper() + text[1:]
+
+
+def _plain(text: str) -> str:
+    return " ".join(re.findall(r"[a-z']+", text.lower()))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from herdsman.synthesis.material import Material
-from herdsman.synthesis.prompt import Prompt, Split, generator, split_of
+from herdsman.synthesis.prompt import Prompt, Split, as_typed, generator, split_of
 from herdsman.tokens.chat import Message
 
 ENGINE = "synthesis.tasks@1"
@@ -64,7 +64,7 @@ def make_tasks(
             wording = rng.choice(family.wordings)
             if split_of("tasks", family.name, family.content(facts)) != split:
                 continue
-            question = wording.format(**family.shown(facts))
+            question = as_typed(rng, wording.format(**family.shown(facts)))
             if question not in seen:
                 seen.add(question)
                 yield Prompt(

@@ -9,18 +9,22 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Iterator
-from itertools import chain, zip_longest
+from itertools import chain, pairwise, zip_longest
 
 from herdsman.synthesis.material import Material, Passage, code_names
-from herdsman.synthesis.prompt import Prompt, Split, generator, split_of
+from herdsman.synthesis.prompt import Prompt, Split, as_typed, generator, split_of
 from herdsman.tokens.chat import Message
 
 ENGINE = "synthesis.grounded@1"
 BLANK = "____"
 LONGEST_PASSAGE = 240
 
-ABOUT = ("What is the page {title} about?", "Tell me about {title}.")
-DEFINE = ("What is {term}?", "What does {term} mean?", "Explain {term}.")
+ABOUT = ("What is the page {subject} about?", "Tell me about {subject}.", "What does the page {subject} say?")
+DEFINE = (
+    "What is {subject}?", "What's {subject}?", "What does {term} mean?", "Explain {term}.", "Define {term}.",
+    "Tell me what {subject} is.", "Can you explain {term}?", "What is meant by {term}?",
+)  # fmt: skip
+WORDINGS_EACH = 3
 MENTION = ("Which name from the code is in this text? {text}", "Name the code object in this text: {text}")
 GAP = ("Fill in the blank: {text}", "Which name is missing? {text}")
 QUOTE = ("Which of these sentences is about {name}? {text}", "Copy the sentence about {name}: {text}")
@@ -44,20 +48,30 @@ def make_open_book(
 
 
 def make_closed_book(material: Material, count: int, seed: int, split: Split) -> Iterator[Prompt]:
-    """`count` closed-book prompts about the documents that `material` comes from, or fewer."""
+    """`count` closed-book prompts about the documents that `material` comes from, or fewer.
+
+    Nobody can answer about a page they have not read, so the split holds out ways to ask, not what is asked about.
+    """
     rng = generator(seed, "closed_book", split)
-    pages = [(passage.title, passage, ABOUT, "about") for passage in material.openings if len(passage.title) <= 60]
-    terms = [(term, passage, DEFINE, "define") for term, passage in material.definitions]
+    terms = [
+        ("define", found.term, f"{_article(found.term)} {found.term}" if found.countable else found.term, found.passage)
+        for found in material.definitions
+    ]
+    pages = [("about", page.title, page.title, page) for page in material.openings if len(page.title) <= 60]
     families = []
-    for entries in (pages, terms):
+    for entries, wordings in ((terms, DEFINE), (pages, ABOUT)):
         made = []
-        for subject, passage, wordings, family in entries:
-            if split_of("grounded", family, subject) == split:
-                question = rng.choice(wordings).format(title=subject, term=subject)
+        for family, term, subject, passage in entries:
+            mine = [w for w in wordings if split_of("grounded", family, [term.lower(), w]) == split]
+            for wording in rng.sample(mine, min(WORDINGS_EACH, len(mine))):
+                question = as_typed(rng, wording.format(term=term, subject=subject))
                 made.append(_prompt(family, question, passage.text, [passage], {"open_book": False}))
-        rng.shuffle(made)
         families.append(made)
     yield from _taken(families, count)
+
+
+def _article(noun: str) -> str:
+    return "an" if noun[0].lower() in "aeiou" else "a"
 
 
 def _mentions(passages: list[Passage], rng: random.Random) -> Iterator[Prompt]:
@@ -79,7 +93,7 @@ def _gaps(passages: list[Passage], rng: random.Random) -> Iterator[Prompt]:
 
 def _quotes(passages: list[Passage], rng: random.Random) -> Iterator[Prompt]:
     """Two sentences of a document, one of which holds the name asked for."""
-    for passage, other in zip(passages, passages[1:], strict=False):
+    for passage, other in pairwise(passages):
         names = code_names(passage.text)
         same_document = passage.document == other.document
         if not same_document or not names or names[0] in other.text or len(passage.text + other.text) > LONGEST_PASSAGE:

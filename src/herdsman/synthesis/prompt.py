@@ -13,6 +13,7 @@ from herdsman.tokens.chat import Message
 
 Split = Literal["train", "held_out"]
 HELD_OUT_PARTS = 6
+SMALL_LETTER_SHARE, NO_MARK_SHARE = 0.3, 0.15
 
 
 @dataclass(frozen=True)
@@ -70,3 +71,13 @@ def split_of(source: str, family: str, content: object) -> Split:
 def generator(seed: int, *names: object) -> random.Random:
     """Random choices for one purpose, independent of those for any other and of Python's hash seed."""
     return random.Random("/".join(map(str, (seed, *names))))
+
+
+def as_typed(rng: random.Random, question: str) -> str:
+    """A question the way people type it: now and then without its capital letter or its last mark."""
+    if rng.random() < SMALL_LETTER_SHARE:
+        first, space, rest = question.partition(" ")
+        question = first.lower() + space + rest
+    if rng.random() < NO_MARK_SHARE:
+        question = question.rstrip(".?!")
+    return question

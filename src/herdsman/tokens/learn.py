@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 import rustbpe
 
+from herdsman.documents.store import read_documents
 from herdsman.errors import InputError
 from herdsman.files import write_json
 from herdsman.tokens.compression import compression_table, token_gallery
 from herdsman.tokens.options import TokenizerOptions
-from herdsman.tokens.texts import read_texts
 from herdsman.tokens.tokenizer import Tokenizer, guarded
 from herdsman.tokens.vocabulary import (
     HUGGINGFACE_FILE,
@@ -38,7 +37,8 @@ def learn_tokenizer(options: TokenizerOptions, work: Work) -> None:
     """
     folder = work.inputs["documents"]
     sample = Sample.choose(
-        ((row["id"], len(row["text"].encode())) for row in read_texts(folder, "train", ["id"])), options.training_bytes
+        ((row["id"], len(row["text"].encode())) for row in read_documents(folder, "train", ["id", "text"])),
+        options.training_bytes,
     )
     if not sample.total_bytes:
         raise InputError("no training documents are here", where=folder, do="gather more pages or loosen the filters")
@@ -47,7 +47,7 @@ def learn_tokenizer(options: TokenizerOptions, work: Work) -> None:
         with work.progress.task(f"learn {options.vocab_size:,} tokens", sample.total_bytes, "bytes") as task:
 
             def texts() -> Iterator[str]:
-                for row in read_texts(folder, "train", ["id"]):
+                for row in read_documents(folder, "train", ["id", "text"]):
                     if sample.holds(row["id"]):
                         yield from guarded(row["text"])
                         task.advance(len(row["text"].encode()))
@@ -58,7 +58,8 @@ def learn_tokenizer(options: TokenizerOptions, work: Work) -> None:
     tokenizer = Tokenizer(ranks)
     write_huggingface(work.out / HUGGINGFACE_FILE, ranks)
     write_json(work.out / SPECIAL_FILE, tokenizer.special)
-    table = compression_table(tokenizer, read_texts(folder, "held_out", ["category", "language"]), work.progress)
+    held_out = read_documents(folder, "held_out", ["text", "category", "language"])
+    table = compression_table(tokenizer, held_out, work.progress)
     work.counts.update(
         bpe_tokens=len(ranks), rows=tokenizer.vocab_size, documents=sample.documents, training_bytes=sample.total_bytes
     )
@@ -127,6 +128,5 @@ def train(texts: Iterable[str], vocab_size: int) -> dict[bytes, int]:
 
 def _first_text(folder: Path) -> str:
     """A text to show split into tokens: the first held-out one, or the first of all."""
-    rows: Iterator[dict[str, Any]] = read_texts(folder, "held_out", [])
-    row = next(rows, None) or next(read_texts(folder, "train", []))
+    row = next(read_documents(folder, "held_out", ["text"]), None) or next(read_documents(folder, "train", ["text"]))
     return str(row["text"])

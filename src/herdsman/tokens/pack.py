@@ -18,10 +18,10 @@ from herdsman.files import atomic_folder, write_json
 from herdsman.parallel import map_ordered
 from herdsman.tokens.options import TokensOptions
 from herdsman.tokens.shards import LEDGER_FILE, STREAMS_FOLDER, TOKENS_FILE, Tokens, token_dtype, write_stream
-from herdsman.tokens.texts import kept_shards, read_batches
 from herdsman.tokens.tokenizer import Tokenizer
 from herdsman.workspace import Work
 
+ROWS_AT_ONCE = 256
 INDEX_FILE = "index.parquet"
 INDEX = pa.schema(
     {
@@ -43,7 +43,7 @@ def pack(options: TokensOptions, work: Work) -> None:
     documents came in shards. Resumes after every encoded shard and after every written stream.
 
     Raises:
-        InputError: there are no training documents.
+        InputError: there are no training documents with text.
     """
     tokenizer = Tokenizer.load(work.inputs["tokenizer"])
     dtype = token_dtype(tokenizer.vocab_size)
@@ -73,7 +73,11 @@ def pack(options: TokensOptions, work: Work) -> None:
 
 def _encode_all(work: Work) -> list[Path]:
     """Folders of the encoded shards, in stored order."""
-    shards = kept_shards(work.inputs["documents"])
+    shards = sorted(work.inputs["documents"].glob("kept-*.parquet"))
+    if not shards:
+        raise InputError(
+            "no kept documents are here", where=work.inputs["documents"], do="run the documents stage first"
+        )
     threads = max(1, work.workers // len(shards))
     encode = partial(encode_shard, work.inputs["tokenizer"], work.scratch / "encoded", threads)
     with work.progress.task("encode", total=len(shards), unit="shards") as task:
@@ -91,15 +95,18 @@ def encode_shard(tokenizer_folder: Path, out: Path, threads: int, shard: Path) -
         return folder
     tokenizer = Tokenizer.load(tokenizer_folder)
     dtype = token_dtype(tokenizer.vocab_size)
-    columns = ["id", "category", "tier", "source", "language"]
+    columns = ["id", "text", "category", "tier", "split", "source", "language"]
     with (
+        parquet.ParquetFile(shard) as documents,
         atomic_folder(folder) as beside,
         open(beside / TOKENS_FILE, "wb") as file,
         parquet.ParquetWriter(beside / INDEX_FILE, INDEX) as index,
     ):
-        for batch in read_batches(shard, "train", columns):
+        for batch in documents.iter_batches(ROWS_AT_ONCE, columns=columns):
+            training = [row for row in batch.to_pylist() if row["split"] == "train"]
+            encoded = tokenizer.encode_batch([row["text"] for row in training], threads)
             rows: list[dict[str, Any]] = []
-            for row, ids in zip(batch, tokenizer.encode_batch((row["text"] for row in batch), threads), strict=True):
+            for row, ids in zip(training, encoded, strict=True):
                 tokens = np.array([tokenizer.bos, *ids, tokenizer.end_of_text], dtype)
                 file.write(tokens.data)
                 sizes = {"tokens": len(tokens), "bytes": len(row["text"].encode())}

@@ -60,6 +60,8 @@ def train(
     device = next(model.parameters()).device
     adam = make_optimizer(model, optimizer)
     first = _resume(model, adam, scratch / CHECKPOINT, log)
+    if task and first:
+        task.resume(first)
     saved = time.monotonic()
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "a", encoding="utf-8") as curve:

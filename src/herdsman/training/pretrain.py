@@ -72,9 +72,9 @@ def pretrain(
         place = schedule.place(step)
         length = place.phase.sequence_length
         count = place.phase.batch_tokens // length
-        tokens, documents = streams.batch(
-            work.seed + place.number, mixes[place.phase.mix], place.step_in_phase * count, count, length
-        )
+        # Counted on from the phases before, so that a phase goes on in the streams where the last one stopped.
+        first = schedule.tokens_before(step) // length
+        tokens, documents = streams.batch(work.seed, mixes[place.phase.mix], first, count, length)
         rows = max(1, options.micro_batch_tokens // length)
         return [
             Sequences(
@@ -241,6 +241,6 @@ def _report(
                 entry | {"tokens": schedule.tokens_before(entry["step"] + 1)}
                 for entry in map(read_json, sorted((work.scratch / "samples").glob("*.json")))
             ],
-            "streams": streams.ledger() if hasattr(streams, "ledger") else {},
+            "streams": streams.ledger(),
         }
     )

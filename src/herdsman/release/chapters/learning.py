@@ -80,13 +80,12 @@ def _rate_chart(record: Record) -> LineChart:
 
 def _spans(record: Record) -> tuple[tuple[float, float, str], ...]:
     """Phases after the first, as stretches of tokens read."""
-    phases = record.get("phases", [])
-    starts, before = [], 0
-    for phase in phases:
-        starts.append(before)
-        before += phase["steps"] * phase["batch_tokens"]
-    ends = [*starts[1:], before]
-    return tuple((start, end, phase["name"]) for start, end, phase in zip(starts, ends, phases, strict=True))[1:]
+    spans, before = [], 0
+    for phase in record.get("phases", []):
+        after = before + phase["steps"] * phase["batch_tokens"]
+        spans.append((before, after, phase["name"]))
+        before = after
+    return tuple(spans[1:])
 
 
 def _loss_caption(record: Record) -> str:

@@ -44,7 +44,7 @@ def lead(record: Record) -> str:
         return ""
     return (
         f"One round taught the model to answer: on prompts it has never seen, {_rate(everything['final'])} of its "
-        f"answers pass every check, against {_rate(everything['base'])} for the base model with worked examples in front."
+        f"answers pass every check, against {_rate(everything['base'])} for the base model with worked examples."
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from herdsman.release import figures
@@ -26,8 +27,26 @@ from herdsman.release.blocks import (
 from herdsman.release.journey import Journey, Record
 
 TITLE = "Refining documents"
-EXAMPLES, PAIRS, ROWS = 3, 4, 12
-EXAMPLE_CHARACTERS, DOCUMENT_CHARACTERS, PAIR_CHARACTERS = 500, 1200, 1400
+STEP_TITLES = {
+    "pages": "pages gathered",
+    "extracted": "text found",
+    "language": "language known",
+    "filters": "passed every filter",
+    "url dedup": "one version of each address",
+    "near-duplicates": "one of each group of near copies",
+    "lines": "enough left without repeated lines",
+    "kept": "kept",
+}
+STEP_DROPS = {
+    "extracted": ("hostile markup", "no text"),
+    "language": ("language",),
+    "url dedup": ("url dedup",),
+    "near-duplicates": ("near-duplicates",),
+    "lines": ("lines",),
+}
+NO_FILTERS = {name for names in STEP_DROPS.values() for name in names}
+EXAMPLES, ROWS = 3, 12
+EXAMPLE_CHARACTERS, DOCUMENT_CHARACTERS, LINE_CHARACTERS = 500, 1200, 140
 
 
 def lead(record: Record) -> str:
@@ -76,27 +95,28 @@ def _figures(record: Record) -> Figures:
 
 
 def _funnel(record: Record) -> Funnel:
-    dropped = record.get("dropped", {})
+    steps, dropped = record.get("funnel", []), record.get("dropped", {})
     rows, before = [], None
-    for step in record.get("funnel", []):
-        left = step["documents"]
-        rows.append(
-            FunnelRow(
-                step["step"].replace("_", " "),
-                left,
-                max(0, (left if before is None else before) - left),
-                f"{figures.short_count(step['characters'])} characters" if step.get("characters") else "",
-                _dropped_examples(dropped.get(step["step"], {})),
-            )
+    for step in steps:
+        left, characters = step["documents"], step.get("characters")
+        note = (
+            f"{figures.short_count(characters)} characters{' of HTML' if before is None else ''}" if characters else ""
         )
+        lost = 0 if before is None else max(0, before - left)
+        label = STEP_TITLES.get(step["step"], step["step"])
+        rows.append(FunnelRow(label, left, lost, note, _dropped_examples(step["step"], dropped) if lost else ()))
         before = left
     return Funnel("From pages to documents", "documents", rows)
 
 
-def _dropped_examples(entry: Mapping[str, Any]) -> list[Example]:
+def _dropped_examples(step: str, dropped: Mapping[str, Any]) -> list[Example]:
+    """Examples of what a step dropped: one filter after the other, so that each has its turn."""
+    names = STEP_DROPS.get(step) or [name for name in dropped if name not in NO_FILTERS]
+    shown = [dropped[name]["examples"][:EXAMPLES] for name in names if name in dropped]
+    turns = [example for turn in zip_longest(*shown) for example in turn if example]
     return [
-        Example(example["url"], clip(example["text"], EXAMPLE_CHARACTERS), example["reason"])
-        for example in entry.get("examples", [])[:EXAMPLES]
+        Example(example["url"], clip(example["text"], EXAMPLE_CHARACTERS) or "(no text)", example["reason"])
+        for example in turns[: 2 * EXAMPLES]
     ]
 
 
@@ -113,14 +133,21 @@ def _reasons(record: Record) -> list[Block]:
 
 
 def _pairs(record: Record) -> list[Block]:
-    pairs = [_pair(pair) for pair in record.get("duplicates.pairs", [])[:PAIRS]]
-    return [*pairs[:1], *([Fold("More near copies", pairs[1:])] if pairs[1:] else [])]
+    """The least alike of the pairs; the others to open."""
+    pairs = [pair for pair in record.get("duplicates.pairs", []) if pair["left"]["text"] != pair["right"]["text"]]
+    if not pairs:
+        return []
+    first, *others = sorted(pairs, key=lambda pair: pair["similarity"])
+    return [_pair(first), *([Fold("More near copies", [_pair(pair) for pair in others])] if others else [])]
 
 
 def _pair(pair: Mapping[str, Any]) -> Pair:
-    left, right = compare(clip(pair["left"]["text"], PAIR_CHARACTERS), clip(pair["right"]["text"], PAIR_CHARACTERS))
+    left, right = compare(pair["left"]["text"], pair["right"]["text"])
     shared = figures.percent(pair["similarity"], 0)
-    note = f"They share {shared} of their word 5-grams; what only one of them has is marked."
+    note = (
+        f"They share about {shared} of their word 5-grams. These are their beginnings: what only one of them has is "
+        "marked, … stands for what both have."
+    )
     return Pair("A near copy, and its twin that was kept", pair["left"]["url"], left, pair["right"]["url"], right, note)
 
 
@@ -128,16 +155,17 @@ def _lines(record: Record) -> list[Block]:
     top, removed = record.get("lines.top", []), record.get("lines.removed", 0)
     if not top:
         return []
-    items = [Bar(clip(row["line"], 90), row["count"], figures.count(row["count"]), colour="clay") for row in top[:ROWS]]
+    rows = [(clip(row["line"], LINE_CHARACTERS), figures.count(row["count"])) for row in top[:ROWS]]
     note = f"{figures.count(removed)} lines were removed because too many documents repeat them; these most often."
-    return [Bars("Lines that every page repeats", items, note=note)]
+    return [Table("Lines that repeat from page to page", ("line", "times"), rows, note)]
 
 
 def _quality(record: Record) -> list[Block]:
     counts, threshold = record.get("quality.histogram", []), record.get("quality.threshold")
     if not any(counts):
         return []
-    note = "From 0 (like what was dropped) to 1 (like the best pages), as a fastText classifier sees it."
+    judge = "a rubric of requirements" if record.get("quality.judge") == "rubric" else "a classifier taught by a rubric"
+    note = f"From 0 to 1, by {judge}: running text, whole sentences, varied words, few links."
     if threshold is not None:
         note += f" Documents from {threshold:.2f} on make the tier “best”, which annealing reads more often."
     return [Histogram("Quality of the documents", counts, "documents", threshold, note)]
@@ -180,10 +208,21 @@ def _mix(record: Record) -> list[Block]:
                 anneal.get(stream) if anneal else None,
             )
         )
-    if not items:
-        return []
+    ledger = [
+        (
+            row["category"],
+            figures.percent(row["target"]),
+            figures.percent(row["given"]),
+            figures.short_count(row["available"]),
+            f"{row['epochs']:.2f}",
+        )
+        for row in record.get("mix.ledger", [])
+    ]
+    columns = ("category", "asked for", "given", "tokens there are, about", "epochs")
+    note = "A category that holds too little is repeated up to a limit; the others take what it cannot give."
     return [
-        Bars("The mix: what the model will read", items, note="Shares of the training tokens.", mark="in annealing")
+        Bars("The mix: what the model will read", items, note="Shares of the training tokens.", mark="in annealing"),
+        *([Fold("What was asked for and what there is", [Table("", columns, ledger, note)])] if ledger else []),
     ]
 
 
