@@ -234,3 +234,9 @@ def test_extraction_is_fast() -> None:
         extract(html)
     rate = 20 / (time.process_time() - start)
     assert rate > 100, f"{rate:.0f} pages of {len(html) / 1e3:.0f} kB per CPU second"
+
+
+def test_control_characters_are_no_text() -> None:
+    page = "<p>a\x01b\x7fc\x85d\x9fe\x00f\x1bg¶ \u2028h\tk</p>"
+    assert extract(page.encode(), "text/html; charset=utf-8").text == "abcdefg¶ h k"
+    assert extract(b"<p>a\x02b</p>").text == "ab"

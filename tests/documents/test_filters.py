@@ -6,9 +6,10 @@ import random
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from herdsman.documents.blocks import CODE, ITEM, PROSE, ROW
-from herdsman.documents.filter_options import FilterOptions
+from herdsman.documents.filter_options import FILTERS, FilterOptions
 from herdsman.documents.filters import REFERENCE_ALLOWANCE, RULES, judge, measure
 from herdsman.documents.page_to_document import Candidate, Dropped, document_of, documents_of
 from herdsman.documents.repetition import repetition
@@ -160,6 +161,12 @@ def test_rules_can_be_switched_off_one_by_one_or_all() -> None:
     assert verdict(shop, options=FilterOptions(off=("symbols",))) is not None
     assert verdict("One line.", options=FilterOptions(enabled=False)) is None
     assert verdict("", options=FilterOptions(enabled=False)) is not None
+
+
+def test_the_options_know_every_rule_by_name() -> None:
+    assert tuple(dict.fromkeys(rule.name for rule in RULES)) == ("no text", *FILTERS)
+    with pytest.raises(ValidationError, match='there is no filter "too shrt"'):
+        FilterOptions(off=("too shrt",))
 
 
 def test_gopher_limits_are_the_published_ones() -> None:

@@ -38,7 +38,7 @@ def full_logits_nats(model: Llama, tokenizer: Tokenizer, text: str) -> float:
 
 
 def test_it_equals_full_logits(engine: Engine, tokenizer: Tokenizer) -> None:
-    documents = held_out(1, 40, 100, 90)
+    documents = [*held_out(1, 40, 100, 90), HeldOut("x", "general", "Größe 漢字 😀")]
     assert max(len(tokenizer.encode(document.text)) for document in documents) <= engine.context_length
     found = surprise(engine, tokenizer, documents)
     for document, row in zip(documents, found, strict=True):

@@ -167,7 +167,7 @@ def _features(blocks: list[Block], text: str, body_chars: int, formulas: int, un
     prose = [block for block in blocks if block.kind in (PROSE, ITEM) and len(block.text) >= PROSE_CHARS]
     return {
         "chars": chars,
-        "kept_share": round(sum(map(len, text.split())) / max(body_chars, 1), 4),
+        "kept_share": round(len("".join(text.split())) / max(body_chars, 1), 4),
         "code_chars": sum(len(block.text) for block in blocks if block.kind == CODE),
         "link_chars": sum(block.link_chars for block in blocks),
         "links": sum(block.links for block in blocks),

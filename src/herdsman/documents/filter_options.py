@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from herdsman.options import Options
+
+# Names of the rules in `filters`, in their order, except "no text", which nothing can switch off.
+FILTERS = (
+    "undecodable", "too short", "too long", "link list", "few letters", "odd word length", "symbols", "ellipsis lines",
+    "bullet lines", "script in the text", "outlier words", "duplicate lines", "duplicate paragraphs", "frequent phrase",
+    "duplicate n-grams", "few stop words", "language unclear", "language not wanted",
+)  # fmt: skip
 
 
 class FilterOptions(Options):
@@ -31,3 +38,10 @@ class FilterOptions(Options):
     mask_private: bool = Field(
         default=True, description="Replace e-mail addresses, phone, card and account numbers and public IP addresses."
     )
+
+    @field_validator("off")
+    @classmethod
+    def _filters_exist(cls, off: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := sorted(set(off) - set(FILTERS)):
+            raise ValueError(f'there is no filter "{unknown[0]}"; there are {", ".join(FILTERS)}')
+        return off

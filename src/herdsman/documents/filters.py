@@ -70,6 +70,7 @@ def measure(text: str, kinds: str, language: str) -> Features:
         "noise": share of the whole text's characters that are no characters.
     """
     lines: list[str] = []
+    others: list[str] = []
     paragraphs: list[list[str]] = []
     bullets = ellipses = script_chars = 0
     before = " "
@@ -83,13 +84,15 @@ def measure(text: str, kinds: str, language: str) -> Features:
             ellipses += line.endswith(("...", "…"))
             if _SCRIPT.search(line):
                 script_chars += len(line)
+        else:
+            others.append(line)
         before = kind
     plain = "\n".join(lines)
     words = _words(plain, language)
     count, chars = max(len(words), 1), max(len(plain), 1)
-    lower = set(plain.lower().split()) if language in STOP_WORDS else set()
+    lower = {word.lower() for word in set(words)} if language in STOP_WORDS else set()
     features = {
-        "words": len(_words(text, language)),
+        "words": len(words) + len(_words("\n".join(others), language)),
         "plain_words": len(words),
         "word_chars": sum(map(len, words)) / count,
         "lettered_words": sum(map(bool, map(_LETTER.search, words))) / count,
@@ -229,7 +232,7 @@ def judge(language: str, language_score: float, features: Features, options: Fil
         features: of `extract` and `measure` together.
     """
     facts: Facts = {**features, "language": language, "language_score": language_score}
-    for rule in RULES if options.enabled else RULES[:1]:
+    for rule in RULES if options.enabled else RULES[:1]:  # without text there is no document
         if rule.name not in options.off and rule.broken(facts, options):
             return rule.name, rule.reason.format(**facts, options=options)
     return None

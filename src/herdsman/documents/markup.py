@@ -25,6 +25,7 @@ _META_CHARSET = re.compile(rb"<meta[^>]{0,300}?charset\s*=\s*[\"']?\s*([\w.:-]+)
 # Control characters are never text, and free for us to mark links with.
 _CONTROLS = re.compile("[\0-\x08\x0b\x0e-\x1f\x7f-\x9f]+")
 _CONTROL_BYTES = bytes(code for code in (*range(0x20), 0x7F) if chr(code) not in "\t\n\f\r")
+_C1_BYTES = re.compile(rb"\xc2[\x80-\x9f]")  # U+0080 to U+009F in UTF-8
 
 # What is never content, whatever page it is on. Elements first, then names that generators and site kits agree on.
 _UNSEEN = (
@@ -87,8 +88,9 @@ def _declared(match: re.Match[str] | re.Match[bytes] | None) -> str | None:
 
 
 def _without_controls(text: str) -> str:
-    if text.isascii():  # ten times faster than the expression, and most of the web by bytes
-        return text.encode("ascii").translate(None, _CONTROL_BYTES).decode("ascii")
+    encoded = text.encode("utf-8", "surrogatepass")
+    if len(encoded.translate(None, _CONTROL_BYTES)) == len(encoded) and not _C1_BYTES.search(encoded):
+        return text  # nearly always, and found out five times faster than by the expression on text
     return _CONTROLS.sub("", text)
 
 
@@ -107,7 +109,7 @@ def read_markup(html: bytes, content_type: str = "") -> Markup:
         return Markup("", (tree.title or "").strip(), 0, 0, undecodable)
     for element in body.query_selector_all(_UNSEEN).values():
         element.decompose()
-    body_chars = sum(map(len, (body.text or "").split()))
+    body_chars = len("".join((body.text or "").split()))
     for table in body.query_selector_all(_LAYOUT_TABLES).values():
         table.setattr("data-layout", "")
     for element in body.query_selector_all(_NEVER_CONTENT).values():

@@ -41,6 +41,7 @@ from herdsman.parallel import map_ordered
 from herdsman.workspace import Work
 
 CLASSIFIER_FILE = "quality.bin"
+ROWS_PER_WORKER = 1_000  # for fewer, starting another process takes longer than it saves
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def _for_each(work: Work, label: str, step: Callable[[Any], None], items: Iterab
     """Runs a step on every unit; `files` are what it reads, whose rows are counted for the progress bar."""
     rows = [parquet.read_metadata(path).num_rows for path in files]
     with work.progress.task(label, total=sum(rows), unit="documents") as task:
-        results = map_ordered(step, items, max(1, min(work.workers, len(files))))
+        results = map_ordered(step, items, max(1, min(work.workers, len(files), sum(rows) // ROWS_PER_WORKER)))
         for count, _ in zip(rows, results, strict=True):
             task.advance(count)
 

@@ -10,6 +10,7 @@ from herdsman.release.blocks import Block, Code, Items, Prose, Section, Table
 from herdsman.release.chapters.gathering import licence
 from herdsman.release.chapters.judging import BENCHMARK_COLUMNS, MODEL_TITLES, benchmark_rows, bits
 from herdsman.release.chapters.posttraining import success_rows
+from herdsman.release.chapters.refining import masked_kinds
 from herdsman.release.chapters.safety import RATES, guard_rates
 from herdsman.release.cost import assumption, costs, total
 from herdsman.release.journey import Journey
@@ -143,7 +144,7 @@ def _data(journey: Journey) -> list[Block]:
                 "trained on."
             )
         )
-    masked = [f"{n:,} × {kind.replace('_', ' ')}" for kind, n in sorted(documents.get("masked", {}).items()) if n]
+    masked = masked_kinds(documents)
     if masked:
         found.append(Prose(f"Private data masked in the documents: {', '.join(masked)}."))
     return found
@@ -165,8 +166,9 @@ def _training(journey: Journey) -> list[Block]:
     if posttrain.finished:
         found.append(
             Prose(
-                "Post-training: one round of supervised fine-tuning and direct preference optimisation, on answers "
-                "drawn from the model and kept where programs found them right and a reward model ranked them first."
+                "Post-training: one round of supervised fine-tuning and direct preference optimisation, on "
+                "references and on answers drawn from the model, kept where programs found them right and a reward "
+                "model ranked them first."
             )
         )
     return found
@@ -240,4 +242,4 @@ def _computing(journey: Journey, measured: bool) -> list[Block]:
         ("energy", figures.watt_hours(whole.energy_watt_hours)),
         ("carbon", f"{figures.grams(whole.carbon_grams)} of CO₂ equivalent"),
     ]
-    return [*found, Table("", ("all stages", "measured"), rows, assumption(options))]
+    return [*found, Table("", ("all stages", "value"), rows, assumption(options))]

@@ -95,17 +95,15 @@ def _lead(journey: Journey) -> str:
     pages, documents, pretrain = journey["pages"], journey["documents"], journey["pretrain"]
     if not pages.finished:
         return "Nothing has been raised here yet."
-    sentence = f"From {figures.count(pages.get('pages', 0))} web pages"
+    start, took = figures.count(pages.get("pages", 0)), figures.duration(total(costs(journey)).wall_seconds)
     if pretrain.finished:
-        sentence += f" to a language model of {figures.short_count(pretrain.get('parameters', 0))} parameters"
-        sentence += " that answers in a chat" if journey["posttrain"].finished else ""
-    elif documents.finished:
-        sentence += (
-            f" to {figures.count(documents.get('funnel', [{'documents': 0}])[-1]['documents'])} documents, so far"
-        )
-    else:
-        sentence += ", so far"
-    return f"{sentence}. It took {figures.duration(total(costs(journey)).wall_seconds)}."
+        size = figures.short_count(pretrain.get("parameters", 0))
+        talks = " that answers in a chat" if journey["posttrain"].finished else ""
+        return f"From {start} web pages to a language model of {size} parameters{talks}. It took {took}."
+    if documents.finished:
+        kept = figures.count(documents.get("funnel", [{"documents": 0}])[-1]["documents"])
+        return f"From {start} web pages to {kept} documents, so far. It took {took}."
+    return f"{start} web pages, gathered in {took}."
 
 
 def _path(journey: Journey) -> list[Figure]:

@@ -45,8 +45,9 @@ STEP_DROPS = {
     "lines": ("lines",),
 }
 NO_FILTERS = {name for names in STEP_DROPS.values() for name in names}
+MASKED = {"email": "e-mail addresses", "ip": "IP addresses", "phone": "phone numbers"}
 EXAMPLES, ROWS = 3, 12
-EXAMPLE_CHARACTERS, DOCUMENT_CHARACTERS, LINE_CHARACTERS = 500, 1200, 140
+EXAMPLE_CHARACTERS, DOCUMENT_CHARACTERS, LINE_CHARACTERS = 280, 580, 140
 
 
 def lead(record: Record) -> str:
@@ -74,6 +75,12 @@ def blocks(journey: Journey) -> list[Block]:
     ]
 
 
+def masked_kinds(record: Record) -> list[str]:
+    """Private data that was masked, by kind, such as "12 IP addresses"."""
+    masked = sorted(record.get("masked", {}).items())
+    return [f"{number:,} {MASKED.get(kind, kind)}" for kind, number in masked if number]
+
+
 def _kept(record: Record) -> tuple[int, int]:
     """Documents and characters left at the end of the funnel."""
     last = (record.get("funnel") or [{"documents": 0, "characters": 0}])[-1]
@@ -82,14 +89,13 @@ def _kept(record: Record) -> tuple[int, int]:
 
 def _figures(record: Record) -> Figures:
     kept, characters = _kept(record)
-    masked = record.get("masked", {})
-    kinds = ", ".join(kind.replace("_", " ") for kind, number in sorted(masked.items()) if number)
+    masked = sum(record.get("masked", {}).values())
     return Figures(
         [
             Figure(figures.count(kept), "documents", f"of {figures.count(record.get('pages', 0))} pages"),
             Figure(figures.short_count(characters), "characters"),
             Figure(figures.count(record.get("held_out.documents", 0)), "held out", "to measure with, never trained on"),
-            Figure(figures.count(sum(masked.values())), "private data masked", kinds),
+            Figure(figures.count(masked), "private data masked", ", ".join(masked_kinds(record))),
         ]
     )
 
