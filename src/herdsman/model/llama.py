@@ -10,8 +10,6 @@ from herdsman.model.attention import KVCache, attend, cache_mask, document_mask
 from herdsman.model.options import ModelOptions
 from herdsman.model.rope import rope_tables, rotate
 
-INIT_STD = 0.02
-
 
 class Norm(nn.Module):
     """RMSNorm; statistics in float32 whatever the activations are."""
@@ -148,16 +146,17 @@ class Llama(nn.Module):
 
     @torch.no_grad()
     def initialise(self, seed: int) -> Llama:
-        """Draws all weights anew: normal of 0.02, cut at 3 deviations; those that write to the residual stream scaled
-        down by sqrt(2 * layers); norms 1. (Meta published no initialisation; this is torchtitan's for Llama 3.)"""
+        """Draws all weights anew: normal of `initial_std`, cut at 3 deviations; those that write to the residual stream
+        scaled down by sqrt(2 * layers); norms 1. Meta published no initialisation; with 0.02 it is torchtitan's."""
         generator = torch.Generator().manual_seed(seed)
-        residual_std = INIT_STD / (2 * self.options.layers) ** 0.5
+        std = self.options.initial_std
+        residual_std = std / (2 * self.options.layers) ** 0.5
         for name, parameter in self.named_parameters():
             if parameter.dim() == 1:
                 parameter.fill_(1.0)
             else:
-                std = residual_std if name.endswith(("o_proj.weight", "down_proj.weight")) else INIT_STD
+                width = residual_std if name.endswith(("o_proj.weight", "down_proj.weight")) else std
                 draw = torch.empty(parameter.shape)
-                nn.init.trunc_normal_(draw, std=std, a=-3 * std, b=3 * std, generator=generator)
+                nn.init.trunc_normal_(draw, std=width, a=-3 * width, b=3 * width, generator=generator)
                 parameter.copy_(draw)
         return self

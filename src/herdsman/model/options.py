@@ -36,6 +36,11 @@ class ModelOptions(Options):
     rope_theta: float = Field(500_000.0, gt=0, description="Base of the rotary frequencies.")
     rope_scaling: RopeScaling | None = Field(None, description="Llama 3.1's scaling of rotary frequencies, if any.")
     norm_eps: float = Field(1e-5, gt=0, description="Epsilon of RMSNorm.")
+    initial_std: float = Field(
+        0.02,
+        gt=0,
+        description="Standard deviation of the initial weights; narrow models learn faster with about 1 / sqrt(dim).",
+    )
     context_length: int = Field(8192, ge=2, description="Longest sequence, in tokens, the model is made for.")
 
     @model_validator(mode="after")

@@ -106,7 +106,7 @@ def model_config(model: ModelOptions, vocab_size: int, tokenizer: Tokenizer) -> 
         "bos_token_id": tokenizer.bos,
         "eos_token_id": sorted(tokenizer.stop_ids),
         "pad_token_id": tokenizer.pad,
-        "initializer_range": 0.02,
+        "initializer_range": model.initial_std,
         "torch_dtype": "float32",
         "use_cache": True,
     }
