@@ -7,6 +7,8 @@ import pytest
 
 from herdsman.documents.near_duplicates import BANDS, HASHES, ROWS, Signer, find_clusters, similarity
 
+SAME_DAY = ["2024-05-05"] * 3
+
 
 def words(rng: np.random.Generator, count: int) -> list[str]:
     return [f"w{number}" for number in rng.integers(0, 10**9, count)]
@@ -42,7 +44,7 @@ def test_documents_meet_in_a_band_as_often_as_fineweb_says(jaccard: float, publi
     shared = 2 * jaccard / (1 + jaccard)  # of n words each, n * shared in common: s / (2 - s) = jaccard
     pairs = [pair(rng, shared) for _ in range(300)]
     # With no threshold, those that meet in a band are those that are joined.
-    met = [find_clusters(np.stack([signer.sign(text) for text in both]), 0.0).kept[1] == 0 for both in pairs]
+    met = [find_clusters(np.stack([signer.sign(text) for text in both]), 0.0, SAME_DAY).kept[0] == 1 for both in pairs]
     truth = exact(signer, *pairs[0])
     expected = 1 - (1 - truth**ROWS) ** BANDS
     assert abs(np.mean(met) - expected) < 4 * np.sqrt(expected * (1 - expected) / len(pairs))
@@ -57,7 +59,8 @@ def test_clusters_are_those_of_brute_force() -> None:
             texts.append(" ".join(base[: 300 - 18 * copy] + words(rng, 18 * copy)))
     order = rng.permutation(len(texts))
     signatures = np.stack([signer.sign(texts[at]) for at in order])
-    found = find_clusters(signatures, 0.75)
+    dates = rng.choice(["2023", "2024", "2025"], len(texts)).tolist()
+    found = find_clusters(signatures, 0.75, dates)
 
     bands = signatures.reshape(len(texts), BANDS, ROWS)
     label = np.arange(len(texts))
@@ -67,8 +70,9 @@ def test_clusters_are_those_of_brute_force() -> None:
             if met and (signatures[one] == signatures[other]).mean() >= 0.75:
                 label[label == label[one]] = min(label[one], label[other])
                 label[label == label[other]] = min(label[one], label[other])
-    first = {name: int(np.flatnonzero(label == name)[0]) for name in set(label.tolist())}
-    assert found.kept.tolist() == [first[name] for name in label.tolist()]
+    clusters = {name: np.flatnonzero(label == name).tolist() for name in set(label.tolist())}
+    newest = {name: max(members, key=lambda at: (dates[at], at)) for name, members in clusters.items()}
+    assert found.kept.tolist() == [newest[name] for name in label.tolist()]
     assert len(set(found.kept.tolist())) < len(texts) - 12
     np.testing.assert_allclose(found.similarity, (signatures == signatures[found.kept]).mean(axis=1))
 
@@ -76,18 +80,19 @@ def test_clusters_are_those_of_brute_force() -> None:
 def test_chance_meetings_in_a_band_are_told_apart() -> None:
     signatures = np.random.default_rng(4).integers(0, 2**32, (3, HASHES), np.uint32)
     signatures[2, :ROWS] = signatures[0, :ROWS]
-    assert find_clusters(signatures, 0.75).kept.tolist() == [0, 1, 2]
-    assert find_clusters(signatures, 0.05).kept.tolist() == [0, 1, 0]
+    assert find_clusters(signatures, 0.75, SAME_DAY).kept.tolist() == [0, 1, 2]
+    assert find_clusters(signatures, 0.05, SAME_DAY).kept.tolist() == [2, 1, 2]
+    assert find_clusters(signatures, 0.05, ["2025", "2024", "2024"]).kept.tolist() == [0, 1, 0]
 
 
 def test_crowds_larger_than_the_neighbourhood_become_one() -> None:
     signatures = np.tile(Signer().sign("the same words on every page of the site"), (500, 1))
-    assert not find_clusters(signatures, 0.75).kept.any()
+    assert set(find_clusters(signatures, 0.75, ["2024"] * 500).kept.tolist()) == {499}
 
 
 def test_no_documents_and_a_single_one() -> None:
-    assert not len(find_clusters(np.empty((0, HASHES), np.uint32), 0.75).kept)
-    assert find_clusters(Signer().sign("alone")[None], 0.75).kept.tolist() == [0]
+    assert not len(find_clusters(np.empty((0, HASHES), np.uint32), 0.75, []).kept)
+    assert find_clusters(Signer().sign("alone")[None], 0.75, SAME_DAY).kept.tolist() == [0]
 
 
 def test_shingles_ignore_case_and_punctuation_and_read_unspaced_scripts_by_character() -> None:

@@ -62,7 +62,7 @@ def page(path: str, body: str, day: int = 1) -> Page:
 
 
 def pages() -> list[Page]:
-    made = [page(topic, prose(topic) + f"<p>{NOTICE}</p>") for topic in TOPICS]
+    made = [page(topic, prose(topic) + f"<p>{NOTICE}</p>", 2) for topic in TOPICS]
     made += [page(f"code/{topic}", prose(f"{topic} code", 3) + CODE.format(topic) * 9) for topic in TOPICS[:5]]
     made += [page("muehle", GERMAN)]
     made += [page(f"copy/{topic}", prose(topic) + "<p>It was copied.</p>") for topic in TOPICS[:4]]

@@ -8,7 +8,7 @@ in 14 bands of 8. Two documents of similarity J agree in all of some band with p
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -84,7 +84,7 @@ class Clusters:
     """Which document stands for which.
 
     Attributes:
-        kept: index of the first document of each one's cluster, its own if it is the first; [documents]
+        kept: index of the document that stands for each one's cluster, its own if it does; [documents]
         similarity: estimated Jaccard similarity to that one; [documents]
     """
 
@@ -92,11 +92,15 @@ class Clusters:
     similarity: NDArray[np.float64]
 
 
-def find_clusters(signatures: NDArray[np.uint32], threshold: float) -> Clusters:
+def find_clusters(signatures: NDArray[np.uint32], threshold: float, dates: Sequence[str]) -> Clusters:
     """Joins documents that meet in a band and are at least `threshold` similar, and those joined to them in turn.
+
+    The newest document stands for its cluster; of equally old ones the last, since editions of one text tend to be
+    stored in the order of their names.
 
     Args:
         signatures: [documents, HASHES], in stored order.
+        dates: when each was crawled, in a form that sorts; [documents]
     """
     parents = list(range(len(signatures)))
 
@@ -114,7 +118,12 @@ def find_clusters(signatures: NDArray[np.uint32], threshold: float) -> Clusters:
         for one, other in pairs[alike].tolist():
             first, second = sorted((root(one), root(other)))
             parents[second] = first
-    kept = np.fromiter(map(root, range(len(signatures))), np.int64, len(signatures))
+    roots = [root(at) for at in range(len(signatures))]
+    newest = dict[int, int]()
+    for at, cluster in enumerate(roots):
+        if cluster not in newest or dates[at] >= dates[newest[cluster]]:
+            newest[cluster] = at
+    kept = np.fromiter((newest[cluster] for cluster in roots), np.int64, len(roots))
     likeness = np.ones(len(signatures))
     moved = np.flatnonzero(kept != np.arange(len(signatures)))
     likeness[moved] = similarity(signatures[moved], signatures[kept[moved]])

@@ -131,7 +131,7 @@ def _for_each(work: Work, label: str, step: Callable[[Any], None], items: Iterab
 
 
 def _find_duplicates(units: list[Unit], threshold: float) -> Corpus:
-    """Of each address the newest version goes on, of each cluster of near duplicates the first in stored order."""
+    """Of each address the newest version goes on, of each cluster of near duplicates the newest document."""
     columns = ["id", "normalised_url", "crawled_at", "characters", "signature"]
     tables = [parquet.read_table(unit.extracted / "candidates.parquet", columns=columns) for unit in units]
     table = pa.concat_tables(tables)
@@ -139,7 +139,7 @@ def _find_duplicates(units: list[Unit], threshold: float) -> Corpus:
     newest = newest_of_address(table["normalised_url"].to_pylist(), dates)
     places = np.flatnonzero(newest == np.arange(len(newest)))
     signatures = np.frombuffer(b"".join(table["signature"].take(places).to_pylist()), np.uint32).reshape(-1, HASHES)
-    clusters = find_clusters(signatures, threshold)
+    clusters = find_clusters(signatures, threshold, [dates[place] for place in places.tolist()])
 
     fates: list[Fate | None] = [None] * len(ids)
     twins, similarity = np.arange(len(ids)), np.ones(len(ids))

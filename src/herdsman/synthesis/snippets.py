@@ -8,6 +8,7 @@ import warnings
 
 from herdsman.synthesis.families import Facts, Family
 from herdsman.synthesis.material import Material
+from herdsman.synthesis.words import quoted
 
 
 def _dotted(rng: random.Random, material: Material, difficulty: int) -> Facts:
@@ -33,7 +34,11 @@ def _strings(rng: random.Random, material: Material, difficulty: int) -> Facts:
 
 
 def _listed(facts: Facts) -> Facts:
-    return {"items": ", ".join(facts["items"])}
+    return {"items": quoted(facts["items"])}
+
+
+def _in_backticks(facts: Facts) -> Facts:
+    return {name: f"`{value}`" for name, value in facts.items()}
 
 
 def same_syntax(answer: str, expected: str) -> bool:
@@ -68,12 +73,14 @@ FAMILIES = (
         _dotted,
         ("Which module holds {name}?", "What stands before the last dot of {name}?"),
         lambda f: str(_parts(f)["module"]),
+        shown=_in_backticks,
     ),
     Family(
         "leaf",
         _dotted,
         ("What is the last part of {name}?", "Short name of {name}?"),
         lambda f: str(_parts(f)["leaf"]),
+        shown=_in_backticks,
     ),
     Family(
         "import",
@@ -81,7 +88,7 @@ FAMILIES = (
         ("Write the import of {leaf} from {module}.", "How do I import {leaf} from {module}?"),
         _import,
         accepts=lambda f, answer: same_syntax(answer, _import(f)),
-        shown=_parts,
+        shown=lambda f: _in_backticks(_parts(f)),
     ),
     Family(
         "call",
@@ -89,6 +96,7 @@ FAMILIES = (
         ("Call the method {method} of {thing}.", "Write a call of {method} on {thing}."),
         _call_text,
         accepts=lambda f, answer: same_syntax(answer, _call_text(f)),
+        shown=_in_backticks,
     ),
     Family(
         "assign",
@@ -96,6 +104,7 @@ FAMILIES = (
         ("Set {word} to {value} in Python.", "Write an assignment of {value} to {word}."),
         _assignment,
         accepts=lambda f, answer: same_syntax(answer, _assignment(f)),
+        shown=_in_backticks,
     ),
     Family(
         "strings",

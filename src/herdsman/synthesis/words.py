@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from herdsman.synthesis.families import Facts, Family
 from herdsman.synthesis.material import Material
@@ -31,20 +32,31 @@ def _membership(rng: random.Random, material: Material, difficulty: int) -> Fact
     return {"items": items, "word": rng.choice(items) if rng.random() < 0.5 else other}
 
 
+def quoted(items: Sequence[str]) -> str:
+    """Words in quotation marks, which tell a task's words from its wording and give them the tokens of the answer."""
+    return ", ".join(f'"{item}"' for item in items)
+
+
+def _quoted_word(facts: Facts) -> Facts:
+    return {"word": f'"{facts["word"]}"'}
+
+
 def _listed(facts: Facts) -> Facts:
-    return {**facts, "items": ", ".join(facts["items"])}
-
-
-def _counted(facts: Facts) -> Facts:
-    return {"items": " ".join(facts["items"])}
+    return {"items": quoted(facts["items"]), "word": f'"{facts.get("word", "")}"'}
 
 
 def _named_separator(facts: Facts) -> Facts:
-    return {"items": ", ".join(facts["items"]), "name": SEPARATORS[facts["separator"]]}
+    return {"items": quoted(facts["items"]), "name": SEPARATORS[facts["separator"]]}
 
 
 FAMILIES = (
-    Family("repeat", _word, ("Repeat the word {word}.", "Say this word: {word}"), lambda f: f["word"]),
+    Family(
+        "repeat",
+        _word,
+        ("Repeat the word {word}.", "Say this word: {word}"),
+        lambda f: f["word"],
+        shown=_quoted_word,
+    ),
     Family(
         "first",
         _words,
@@ -70,7 +82,8 @@ FAMILIES = (
         "swap",
         _two,
         ("Swap these two words: {items}", "Turn the order around: {items}"),
-        lambda f: ", ".join(reversed(f["items"])),
+        lambda f: quoted(f["items"][::-1]),
+        accepts=lambda f, answer: answer.replace('"', "") == ", ".join(f["items"][::-1]),
         shown=_listed,
     ),
     Family(
@@ -78,7 +91,7 @@ FAMILIES = (
         _words,
         ("How many words are these: {items}", "Count the words: {items}"),
         lambda f: str(len(f["items"])),
-        shown=_counted,
+        shown=_listed,
     ),
     Family(
         "member",
@@ -92,5 +105,6 @@ FAMILIES = (
         _word,
         ("Which letter does {word} begin with?", "First letter of {word}?"),
         lambda f: f["word"][0],
+        shown=_quoted_word,
     ),
 )
