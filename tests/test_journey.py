@@ -66,6 +66,45 @@ average_checkpoints = 3
 [posttrain]
 checkpoint_seconds = 0.5
 
+[posttrain.prompts]
+tasks = 120
+open_book = 10
+closed_book = 10
+conversation = 60
+harmful = 10
+borderline = 10
+held_out = 24
+difficulty = 1
+annotated_share = 0.4
+preference_share = 0.4
+
+[posttrain.sampling]
+samples_per_prompt = 4
+temperature = 1.0
+top_p = 1.0
+max_new_tokens = 32
+
+[posttrain.seed_policy]
+learning_rate = 3e-3
+epochs = 3
+batch_tokens = 1024
+average = 1
+
+[posttrain.reward]
+learning_rate = 1e-3
+batch_tokens = 1024
+average = 1
+
+[posttrain.sft]
+learning_rate = 3e-3
+batch_tokens = 1024
+average = 2
+
+[posttrain.dpo]
+learning_rate = 1e-4
+batch_tokens = 1024
+average = 1
+
 [evaluate]
 held_out_bytes = 20_000
 examples = 12

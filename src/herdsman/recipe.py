@@ -103,7 +103,9 @@ def _override(table: dict[str, Any], setting: str) -> None:
 
 def _explain(error: ValidationError, path: Path, text: str) -> RecipeError:
     """Turns pydantic's first complaint into one sentence with key, line and cure."""
-    first, others = error.errors()[0], error.error_count() - 1
+    # An unknown key comes first: most often it is the missing one, misspelt.
+    first, *_ = sorted(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
+    others = error.error_count() - 1
     keys = [str(part) for part in first["loc"]]
     key = ".".join(keys) or "the recipe"
     if first["type"] == "extra_forbidden":

@@ -127,7 +127,8 @@ def _release(recipe: Recipe, work: Work) -> None:
 
 def described(recipe: Recipe) -> dict[str, Any]:
     """The recipe as it was resolved, without what only concerns the machine."""
-    return recipe.model_dump(exclude={"machine"})
+    clock = {"checkpoint_seconds": True}
+    return recipe.model_dump(exclude={"machine": True, "pretrain": clock, "posttrain": clock})
 
 
 JOURNEY: tuple[Stage, ...] = (

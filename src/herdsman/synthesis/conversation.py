@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from herdsman.synthesis.prompt import Prompt, Split, as_typed, generator, split_of
 from herdsman.tokens.chat import Message
 
 ENGINE = "synthesis.conversation@1"
 LONGEST_WORDS = 45
+MOST_WAYS_TO_TYPE = 4
 IMPOSTURES = (
     "chatgpt",
     "openai",
@@ -93,7 +95,7 @@ INTENTS = (
     ),
     Intent(
         "wellbeing",
-        ("", "Hi. ", "Hello, ", "Hey, ", "And ", "So, "),
+        ("", "Hi. ", "Tell me, ", "Please tell me: ", "And ", "So, "),
         (
             "how are you?", "how are you doing?", "how is it going?", "are you well?", "how do you feel?",
             "what's up?", "how are you today?", "are you happy?", "how's it going?",
@@ -180,9 +182,10 @@ def make_conversation(count: int, seed: int, split: Split) -> Iterator[Prompt]:
         share = count // len(INTENTS) + (number < count % len(INTENTS))
         rng = generator(seed, "conversation", intent.family, split)
         said = [_sentence(opening + ending) for opening in intent.openings for ending in intent.endings]
-        mine = [text for text in said if split_of("conversation", intent.family, _plain(text)) == split]
+        mine = [text for text in said if split_of("conversation", "", _plain(text)) == split]
         rng.shuffle(mine)
-        for text in dict.fromkeys(as_typed(rng, text) for text in mine[:share]):
+        typed = dict.fromkeys(as_typed(rng, text) for text in mine * MOST_WAYS_TO_TYPE)
+        for text in islice(typed, share):
             yield Prompt(
                 messages=(Message("user", text),),
                 source="conversation",
