@@ -58,17 +58,17 @@ def test_every_preset_validates(path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ("layers = 6->layerz = 6", r"line \d+: unknown key model.layerz; did you mean layers\?"),
+        ("layers = 4->layerz = 6", r"line \d+: unknown key model.layerz; did you mean layers\?"),
         ("dim = 128->dim = 130", r"model: dim \(130\) must be a multiple of heads"),
         ("dim = 128->dim = 'wide'", r"line \d+: model.dim: input should be a valid integer.*but is \"wide\""),
-        ("layers = 6->", r"model.layers is missing"),
+        ("layers = 4->", r"model.layers is missing"),
         ("[model]->[model", r"is not valid TOML"),
         ("seed = 1->seed = -1", r"line \d+: seed: input should be greater than or equal to 0, but is -1"),
         (
             "warmup_steps = 50->warmup_step = 50",
             r"line \d+: unknown key pretrain.warmup_step; did you mean warmup_steps",
         ),
-        ("batch_tokens = 4096->batch_tokens = 4000", r"must be a multiple of sequence_length"),
+        ("batch_tokens = 2048->batch_tokens = 2000", r"must be a multiple of sequence_length"),
     ],
 )
 def test_mistakes_are_told_in_one_sentence(tmp_path: Path, change: str, sentence: str) -> None:
