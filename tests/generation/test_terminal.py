@@ -132,7 +132,7 @@ def test_a_blocked_question_never_reaches_the_model() -> None:
 
 @pytest.mark.parametrize(
     ("forbidden", "shown"),
-    [("Bad", ["No."]), ("Bad. Nice", ["Bad.", "No."]), ("else", ["Bad.", " Nice!"])],
+    [("Bad", ["No."]), ("Bad. Nice", ["Bad.", "\nNo."]), ("else", ["Bad.", " Nice!"])],
 )
 def test_the_output_guard_sees_each_sentence_before_it_is_shown(forbidden: str, shown: list[str]) -> None:
     def guard(messages: list[Message]) -> str | None:

@@ -36,7 +36,7 @@ def lively(tokenizer: Tokenizer, seed: int) -> Llama:
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:
-                parameter.mul_(6)
+                parameter.mul_(1.5)
     return model
 
 

@@ -23,11 +23,10 @@ from herdsman.workspace import Workspace
 from tests.posttraining.herd import NEEDS, OPTIONS, killed_when, lay_herd, run_round
 
 MOMENTS = (
-    "scratch/prompts/prompts.jsonl",
     "scratch/seed/0/checkpoint.pt",
     "scratch/samples/000000.jsonl",
     "scratch/reward/1/checkpoint.pt",
-    "scratch/sft/model/config.json",
+    "scratch/sft/0/checkpoint.pt",
     "scratch/dpo/0/model/config.json",
     "scratch/answers/sft/000000.jsonl",
 )
@@ -67,7 +66,11 @@ def test_what_it_writes(raised: tuple[Workspace, str]) -> None:
     assert summary["sampling"]["samples"] == asked * OPTIONS.sampling.samples_per_prompt
     preferences = read_jsonl(folder / "preferences.jsonl")
     assert len(preferences) == summary["preferences"]["ranked"] - summary["preferences"]["too_long"]
-    assert summary["dpo"] == {"pairs": summary["preferences"]["train"], "beta": 0.1, "nll": 0.2}
+    unclear = sum(row["level"] not in ("significantly better", "better") for row in preferences)
+    assert summary["dpo"] == {"pairs": summary["preferences"]["train"], "unclear": unclear, "beta": 0.1, "nll": 0.2}
+    assert (
+        summary["reward"]["pairs"] == summary["preferences"]["held_out"] == sum(row["held_out"] for row in preferences)
+    )
 
 
 def test_no_prompt_serves_two_ends(raised: tuple[Workspace, str]) -> None:

@@ -109,17 +109,23 @@ class Chat:
             held += piece
             if held.endswith(SENTENCE_ENDS):
                 notice = self._judge(asked, shown + held)
-                yield held if notice is None else notice
                 if notice is not None:
+                    yield _after(shown, notice)
                     return
+                yield held
                 shown, held = shown + held, ""
         if held:
             notice = self._judge(asked, shown + held)
-            yield held if notice is None else notice
+            yield held if notice is None else _after(shown, notice)
 
     def _judge(self, asked: Message, answer: str) -> str | None:
         assert self.guard_output is not None
         return self.guard_output([*self.history, asked, Message("assistant", answer)])
+
+
+def _after(shown: str, notice: str) -> str:
+    """A notice that follows what was shown, on a line of its own."""
+    return notice if not shown or shown.endswith("\n") else f"\n{notice}"
 
 
 def chat(

@@ -21,17 +21,17 @@ What it writes:
     sampling             {"prompts", "samples_per_prompt", "samples", "passed", "temperature", "top_p",
                          "sources": [{"source", "samples", "passed"}],
                          "faults": [{"check", "verdict", "evidence", "samples"}]}: commonest first, at most 20
-    preferences          {"prompts", "ranked", "unclear", "too_long", "train", "held_out",
-                         "levels": {level: count}, "responses": {"2": n, "3": n}}; the others of the prompts gave no
-                         two answers that differ enough; unclear: too weak a preference to train on
-    reward               {"pairs", "passed", "rate", "low", "high"}: held-out preferences in which the reward model
-                         puts the best response above the worst (95% Wilson; 0.5 is chance)
-    rejection            {"prompts", "answered", "sample_pass_rate", "pick_pass_rate"}: prompts, those of them with a
-                         sample that passed its checks, how many samples pass, and how many of the answers that the
-                         reward model likes best of all samples; rates are null without prompts
+    preferences          {"prompts", "ranked", "unranked", "too_long", "train", "held_out",
+                         "levels": {level: count}, "responses": {"2": n, "3": n}}; unranked: no two answers differ
+                         enough; too_long: the context does not hold one of the responses
+    reward               {"pairs", "right", "accuracy", "low", "high"}: held-out preferences in which the reward model
+                         puts the best response above the worst (95% Wilson; 0.5 is chance); null without any
+    rejection            {"prompts", "answered", "unanswered", "sample_pass_rate", "pick_pass_rate"}; unanswered: no
+                         sample passed its checks; then how many samples pass, and how many of the answers that the
+                         reward model likes best of a prompt's samples; rates are null without prompts
     curation             {"candidates": {"reference": n, "sampled": n}, "dropped": {reason: n}, "kept": n,
                          "references_that_failed": n}: SFT's dialogs; references that failed a check were no candidates
-    dpo                  {"pairs", "beta", "nll"}
+    dpo                  {"pairs", "unclear", "beta", "nll"}; unclear: too weak a preference to train on
     averaged             {"seed": n, "reward": n, "sft": n, "dpo": n}: models of different data order, averaged
     curves               {"seed" | "reward" | "sft" | "dpo": [row]}, at most 200 rows of the first of the averaged
                          models: step, loss, learning_rate, gradient_norm; reward adds accuracy and margin, dpo adds
@@ -141,7 +141,12 @@ def posttrain(options: PosttrainOptions, work: Work, device: torch.device) -> No
         "reward": summary.reward_figures(held_out_scores),
         "rejection": summary.rejection_figures(groups),
         "curation": summary.curation_figures(candidates, curated),
-        "dpo": {"pairs": len(learnt), "beta": options.dpo.beta, "nll": options.dpo.nll},
+        "dpo": {
+            "pairs": len(learnt),
+            "unclear": len(preferences) - len(clear),
+            "beta": options.dpo.beta,
+            "nll": options.dpo.nll,
+        },
         "averaged": {
             "seed": options.seed_policy.average,
             "reward": options.reward.average,
@@ -160,7 +165,7 @@ def posttrain(options: PosttrainOptions, work: Work, device: torch.device) -> No
         "dpo_pairs": len(learnt),
     }
     rates = {name: entry["rate"] for name, entry in shown["success"]["all"]["models"].items()}
-    work.metrics |= {"success": rates, "reward_accuracy": shown["reward"]["rate"]}
+    work.metrics |= {"success": rates, "reward_accuracy": shown["reward"]["accuracy"]}
 
 
 class _Steps:

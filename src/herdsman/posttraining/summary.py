@@ -81,8 +81,8 @@ def preference_figures(prompts: int, ranked: int, preferences: Sequence[Preferen
     return {
         "prompts": prompts,
         "ranked": ranked,
+        "unranked": prompts - ranked,
         "too_long": ranked - len(preferences),
-        "unclear": len(preferences) - len(clear),
         "train": sum(not preference.held_out for preference in clear),
         "held_out": sum(preference.held_out for preference in clear),
         "levels": dict(Counter(preference.level for preference in preferences)),
@@ -92,15 +92,19 @@ def preference_figures(prompts: int, ranked: int, preferences: Sequence[Preferen
 
 def reward_figures(scores: Sequence[tuple[float, float]]) -> dict[str, Any]:
     """Of (reward of the best response, reward of the worst) of each held-out preference."""
-    return {"pairs": len(scores), **rate(sum(best > worst for best, worst in scores), len(scores))}
+    found = rate(sum(best > worst for best, worst in scores), len(scores))
+    ends = {"low": found["low"], "high": found["high"]}
+    return {"pairs": len(scores), "right": found["passed"], "accuracy": found["rate"], **ends}
 
 
 def rejection_figures(groups: Sequence[Sequence[Candidate]]) -> dict[str, Any]:
     drawn = sum(candidate.times for group in groups for candidate in group)
     passing = sum(candidate.times for group in groups for candidate in group if candidate.passed)
+    answered = sum(any(candidate.passed for candidate in group) for group in groups)
     return {
         "prompts": len(groups),
-        "answered": sum(any(candidate.passed for candidate in group) for group in groups),
+        "answered": answered,
+        "unanswered": len(groups) - answered,
         "sample_pass_rate": round(passing / drawn, 4) if drawn else None,
         "pick_pass_rate": round(sum(pick(group).passed for group in groups) / len(groups), 4) if groups else None,
     }

@@ -30,6 +30,7 @@ from herdsman.safety.prompts import (
     document_sentences,
     read_labelled_prompts,
     read_xstest,
+    small_talk,
 )
 from herdsman.safety.refusals import refusal_rule
 from herdsman.safety.tables import examples, guard_results, system_results
@@ -38,6 +39,7 @@ from herdsman.tokens.tokenizer import Tokenizer
 from herdsman.workspace import Work
 
 SENTENCES = 3_000
+CONVERSATIONS = 400
 PASSAGES = 1_000  # to set the output's threshold on, and as many to measure it on
 
 Rows = list[dict[str, Any]]
@@ -57,6 +59,7 @@ def assess(options: SafetyOptions, work: Work, device: torch.device | str = "cpu
     prompts = read_labelled_prompts(work.progress)
     sentences = document_sentences(read_documents(documents, split="train"), SENTENCES)
     prompts += [LabelledPrompt(sentence, SAFE, "documents") for sentence in sentences]
+    prompts += [LabelledPrompt(text, SAFE, "conversation") for text in small_talk(CONVERSATIONS, work.seed)]
     asked = read_xstest(work.progress)
     parts = divide(prompts, [prompt.text for prompt in asked])
     # Every other document, not every other passage: passages of one document are alike.

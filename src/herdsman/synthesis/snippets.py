@@ -89,6 +89,7 @@ FAMILIES = (
         _import,
         accepts=lambda f, answer: same_syntax(answer, _import(f)),
         shown=lambda f: _in_backticks(_parts(f)),
+        least_difficulty=2,
     ),
     Family(
         "call",
@@ -113,5 +114,6 @@ FAMILIES = (
         _list_text,
         accepts=lambda f, answer: same_syntax(answer, _list_text(f)),
         shown=_listed,
+        least_difficulty=2,
     ),
 )

@@ -77,6 +77,7 @@ FAMILIES = (
         ("Join with {name}: {items}", "Put {name} between these words: {items}"),
         lambda f: f["separator"].join(f["items"]),
         shown=_named_separator,
+        least_difficulty=2,
     ),
     Family(
         "swap",
@@ -85,6 +86,7 @@ FAMILIES = (
         lambda f: quoted(f["items"][::-1]),
         accepts=lambda f, answer: answer.replace('"', "") == ", ".join(f["items"][::-1]),
         shown=_listed,
+        least_difficulty=2,
     ),
     Family(
         "count",
@@ -99,6 +101,7 @@ FAMILIES = (
         ("Is {word} in this list: {items}", "Does this list hold {word}: {items}"),
         lambda f: "yes" if f["word"] in f["items"] else "no",
         shown=_listed,
+        least_difficulty=2,
     ),
     Family(
         "letter",
