@@ -160,7 +160,7 @@ def _span(span: tuple[float, float, str], x: Scale, y: Scale) -> Markup:
     start, end = max(x.start, x(span[0])), min(x.end, x(span[1]))
     box = Markup('<rect class="span" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>')
     return box.format(start, y.end, max(0.0, end - start), y.start - y.end) + _text(
-        "title", end - 5, y.end + 14, "end", span[2]
+        "title", end, y.end - 5, "end", span[2]
     )
 
 

