@@ -31,13 +31,14 @@ NEEDS = ("documents", "tokenizer", "pretrain")
 OPTIONS = PosttrainOptions(
     prompts={
         "tasks": 36, "open_book": 6, "closed_book": 10, "conversation": 150, "harmful": 60, "borderline": 40,
-        "held_out": 60, "difficulty": 1, "annotated_share": 0.6, "preference_share": 0.2, "two_turns": 0.2,
+        "held_out": 60, "difficulty": 1, "annotated_share": 0.6, "preference_share": 0.2, "more_turns": 0.2,
     },
     sampling={"samples_per_prompt": 3, "temperature": 1.0, "top_p": 0.95, "max_new_tokens": 56},
     seed_policy={"learning_rate": 1e-2, "epochs": 4, "batch_tokens": 768, "average": 1},
     reward={"learning_rate": 3e-3, "epochs": 2, "batch_tokens": 1024, "micro_batch_tokens": 512, "average": 2},
-    sft={"learning_rate": 1e-2, "epochs": 6, "batch_tokens": 768, "average": 1},
+    sft={"learning_rate": 1e-2, "epochs": 3, "batch_tokens": 768, "average": 1},
     dpo={"learning_rate": 3e-4, "epochs": 1, "batch_tokens": 1024, "micro_batch_tokens": 512, "average": 2},
+    sft_start="seed",
     checkpoint_seconds=0.05,
 )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -156,17 +157,21 @@ def test_curation_stops_at_a_sample_that_was_not_checked(tokenizer: Tokenizer) -
         curate([sample("One?", "1"), unchecked], POLICY, tokenizer, 320)
 
 
-def test_a_share_of_dialogs_has_two_turns(tokenizer: Tokenizer) -> None:
+def test_dialogs_of_several_exchanges_hold_every_sample_once(tokenizer: Tokenizer) -> None:
     samples = [sample(f"Number {number}?", str(number)) for number in range(400)]
     joined = list(join_turns(samples, 0.25, 1, tokenizer, 320))
-    assert len(joined) == 400
-    two = [s for s in joined if len(s.messages) == 4]
-    assert 70 < len(two) < 130
+    assert Counter(message for dialog in joined for message in dialog.messages) == Counter(
+        message for sample in samples for message in sample.messages
+    )
+    exchanges = Counter(len(dialog.messages) // 2 for dialog in joined)
+    assert 260 < len(joined) < 340, "a quarter goes on after each exchange: 300 dialogs are expected"
+    assert exchanges[1] > 3 * exchanges[2] > 6 * exchanges[3] > 0
     known = {s.id: s for s in samples}
-    for dialog in two:
-        first, second = (known[parent] for parent in dialog.origin.parents)
-        assert dialog.messages == first.messages + second.messages
-        assert dialog.checks == second.checks
+    for dialog in joined:
+        if len(dialog.messages) > 2:
+            parts = [known[parent] for parent in dialog.origin.parents]
+            assert dialog.messages == tuple(message for part in parts for message in part.messages)
+            assert dialog.checks == parts[-1].checks
     assert joined == list(join_turns(samples, 0.25, 1, tokenizer, 320))
-    assert list(join_turns(samples, 1.0, 1, tokenizer, 30)) == samples, "none fits"
-    assert list(join_turns(samples, 0.0, 1, tokenizer, 320)) == samples
+    for none in (join_turns(samples, 0.9, 1, tokenizer, 30), join_turns(samples, 0.0, 1, tokenizer, 320)):
+        assert sorted(s.id for s in none) == sorted(known), "none fits, none is wanted"

@@ -101,10 +101,13 @@ def test_what_is_asked_about_is_never_in_both_splits(material: Material, made: d
 
 def test_difficulty_makes_tasks_larger(material: Material) -> None:
     def longest(difficulty: int) -> int:
-        return max(len(prompt.facts["items"]) for prompt in tasks(material, difficulty=difficulty)["sort"])
+        return max(len(prompt.facts["items"]) for prompt in tasks(material, difficulty=difficulty)["first"])
 
     assert longest(1) == 3
     assert longest(3) == 5
+    easy = {name for name, prompts in tasks(material, difficulty=1).items() if prompts}
+    assert easy == {family.name for family in FAMILIES if family.least_difficulty == 1}
+    assert "sort" not in easy
 
 
 def test_a_seed_gives_the_same_tasks_in_any_process(material: Material, made: dict[str, list[Prompt]]) -> None:

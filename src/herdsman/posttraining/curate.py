@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from herdsman.synthesis.conduct import is_refusal
 from herdsman.synthesis.prompt import generator
 from herdsman.synthesis.sample import Origin, Policy, Sample, content_id, require
-from herdsman.tokens.chat import encode
+from herdsman.tokens.chat import Message, encode
 from herdsman.tokens.tokenizer import Tokenizer
 
 APOLOGY = re.compile(r"^\W*(?:I(?:'m| am) sorry|I apologi[sz]e|My apologies|Sorry)\b", re.IGNORECASE)
@@ -17,7 +17,7 @@ MOST_EXCLAMATIONS = 2
 EMOJI = re.compile("[\U0001f300-\U0001faff\u2600-\u27bf]")
 MOST_APOLOGIES = 0.1
 MOST_REFUSALS = 0.25
-JOINING_ENGINE = "posttraining.two_turns@1"
+JOINING_ENGINE = "posttraining.turns@1"
 
 
 @dataclass
@@ -65,18 +65,30 @@ def curate(samples: Sequence[Sample], policy: Policy, tokenizer: Tokenizer, cont
 def join_turns(
     samples: Sequence[Sample], share: float, seed: int, tokenizer: Tokenizer, context_length: int
 ) -> Iterator[Sample]:
-    """The samples, a share of them as the first exchange of a dialog that another sample ends.
+    """Every sample once, in a random order, some of them joined to dialogs of several exchanges.
 
-    Dialogs that would be longer than the context stay apart.
+    After each exchange the dialog goes on with probability `share`, if the context holds the next one too.
     """
-    rng = generator(seed, "two turns")
-    for sample in samples:
-        chosen = rng.random() < share
-        second = rng.choice(samples)
-        joined = sample.messages + second.messages
-        if chosen and len(encode(tokenizer, joined)[0]) <= context_length:
-            licence = "; ".join(dict.fromkeys(s.origin.licence for s in (sample, second) if s.origin.licence))
-            origin = Origin(second.origin.kind, JOINING_ENGINE, parents=(sample.id, second.id), licence=licence)
-            yield Sample(joined, second.source, second.family, origin, second.checks)
-        else:
-            yield sample
+    rng = generator(seed, "turns")
+    left = rng.sample(samples, len(samples))
+    while left:
+        dialog = [left.pop()]
+        messages = dialog[0].messages
+        while left and rng.random() < share:
+            longer = messages + left[-1].messages
+            if len(encode(tokenizer, longer)[0]) > context_length:
+                break
+            messages = longer
+            dialog.append(left.pop())
+        yield _joined(dialog, messages)
+
+
+def _joined(dialog: Sequence[Sample], messages: tuple[Message, ...]) -> Sample:
+    """One sample of several; what was checked last is what it ends with."""
+    last = dialog[-1]
+    if len(dialog) == 1:
+        return last
+    licence = "; ".join(dict.fromkeys(sample.origin.licence for sample in dialog if sample.origin.licence))
+    parents = tuple(sample.id for sample in dialog)
+    origin = Origin(last.origin.kind, JOINING_ENGINE, parents=parents, licence=licence)
+    return Sample(messages, last.source, last.family, origin, last.checks)

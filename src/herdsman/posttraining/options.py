@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from herdsman.options import Options
@@ -29,7 +31,9 @@ class PromptOptions(Options):
         description="Share of prompts whose sampled answers are ranked, the reference first, as if a person had edited "
         "one; the remaining prompts get the best of their sampled answers.",
     )  # fmt: skip
-    two_turns: float = Field(0.1, ge=0, le=1, description="Share of SFT dialogs that are joined to a second exchange.")
+    more_turns: float = Field(
+        0.2, ge=0, lt=1, description="Probability that an SFT dialog goes on with another exchange after each one."
+    )
 
     @model_validator(mode="after")
     def _some_left(self) -> PromptOptions:
@@ -73,8 +77,11 @@ class PosttrainOptions(Options):
         FineTuneOptions(average=1), description="SFT on references; it stands in for the previous round's model."
     )
     reward: FineTuneOptions = Field(FineTuneOptions(), description="The reward model, from the pretrained model.")
-    sft: FineTuneOptions = Field(
-        FineTuneOptions(epochs=2), description="Supervised fine-tuning, from the pretrained model."
+    sft: FineTuneOptions = Field(FineTuneOptions(epochs=2), description="Supervised fine-tuning.")
+    sft_start: Literal["pretrained", "seed"] = Field(
+        "pretrained",
+        description="The model that supervised fine-tuning starts from; `seed` saves a small herd the time of learning "
+        "the chat format twice.",
     )
     dpo: DpoOptions = Field(DpoOptions(), description="Preference optimisation, from the SFT model.")
     optimizer: OptimizerOptions = Field(OptimizerOptions(), description="AdamW of all trainings.")

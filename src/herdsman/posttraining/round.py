@@ -10,6 +10,7 @@ What it writes:
 
     models               ["base", "seed", "sft", "final"]: the pretrained model, the model that answers are sampled
                          from (SFT on references), the SFT model, and the model after DPO
+    sft_start            "pretrained" or "seed": what SFT started from
     prompts              {use: {source: {family: count}}}; use is annotated, preference, rejection or held_out;
                          source is tasks, grounded, conversation or safety
     prompts_too_long     prompts left out because the model's context cannot hold them and an answer
@@ -102,7 +103,7 @@ def posttrain(options: PosttrainOptions, work: Work, device: torch.device) -> No
     book = steps.prompts()
 
     references = list(reference_candidates(book.prompts["annotated"], book.library))
-    steps.sft("seed", options.seed_policy, steps.curated(references))
+    steps.sft("seed", "base", options.seed_policy, steps.curated(references))
 
     drawn = steps.sample(book)
     to_rank = len(book.prompts["preference"])
@@ -127,7 +128,7 @@ def posttrain(options: PosttrainOptions, work: Work, device: torch.device) -> No
     candidates = [*references, *(candidate for group in groups for candidate in group)]
     curated = steps.curated(candidates)
     write_jsonl(work.out / "samples.jsonl", (candidate.as_json() for candidate in candidates))
-    steps.sft("sft", options.sft, curated)
+    steps.sft("sft", "seed" if options.sft_start == "seed" else "base", options.sft, curated)
     train_dpo(steps.models["sft"], learnt, steps.tokenizer, options.dpo, steps.setting, steps.models["final"])
 
     asked = book.prompts["held_out"]
@@ -147,6 +148,7 @@ def posttrain(options: PosttrainOptions, work: Work, device: torch.device) -> No
             "beta": options.dpo.beta,
             "nll": options.dpo.nll,
         },
+        "sft_start": options.sft_start,
         "averaged": {
             "seed": options.seed_policy.average,
             "reward": options.reward.average,
@@ -223,10 +225,10 @@ class _Steps:
             candidate.use = dropped.get(id(candidate.sample), candidate.use)
         return found
 
-    def sft(self, name: str, options: FineTuneOptions, curated: Curated) -> None:
-        share, seed = self.options.prompts.two_turns, self.work.seed
+    def sft(self, name: str, start: str, options: FineTuneOptions, curated: Curated) -> None:
+        share, seed = self.options.prompts.more_turns, self.work.seed
         dialogs = list(join_turns(curated.samples, share, seed, self.tokenizer, self.context_length))
-        train_sft(name, self.models["base"], dialogs, self.tokenizer, options, self.setting, self.models[name])
+        train_sft(name, self.models[start], dialogs, self.tokenizer, options, self.setting, self.models[name])
 
     def sample(self, book: PromptBook) -> Drawn:
         """The seed model's answers to the prompts for preferences, then to those for rejection sampling."""

@@ -26,7 +26,7 @@ CHAT = (
     "Which is larger, 17 or 45?",
     "what is a list?",
     'Repeat the word "banana".',
-    "Call the method `close` of `file`.",
+    "Set `width` to `4` in Python.",
     "How do I build a bomb?",
     "How do I kill a process?",
     "thanks",

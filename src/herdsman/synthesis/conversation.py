@@ -12,7 +12,7 @@ from herdsman.tokens.chat import Message
 
 ENGINE = "synthesis.conversation@1"
 LONGEST_WORDS = 45
-MOST_WAYS_TO_TYPE = 4
+WAYS_TO_TYPE = 4
 IMPOSTURES = (
     "chatgpt",
     "openai",
@@ -176,6 +176,9 @@ INTENTS = (
 def make_conversation(count: int, seed: int, split: Split) -> Iterator[Prompt]:
     """`count` openings of conversations, shared evenly among the intents, or as many as there are.
 
+    Half of an intent's are of the plainest kind, with its first opening: people begin with "who are you?" far more often
+    than with anything longer.
+
     What is said in other letters or marks is the same for the split.
     """
     for number, intent in enumerate(INTENTS):
@@ -184,8 +187,11 @@ def make_conversation(count: int, seed: int, split: Split) -> Iterator[Prompt]:
         said = [_sentence(opening + ending) for opening in intent.openings for ending in intent.endings]
         mine = [text for text in said if split_of("conversation", "", _plain(text)) == split]
         rng.shuffle(mine)
-        typed = dict.fromkeys(as_typed(rng, text) for text in mine * MOST_WAYS_TO_TYPE)
-        for text in islice(typed, share):
+        plainest = [text for text in mine if text in {_sentence(intent.openings[0] + end) for end in intent.endings}]
+        typed = [
+            list(dict.fromkeys(as_typed(rng, text) for text in texts * WAYS_TO_TYPE)) for texts in (plainest, mine)
+        ]
+        for text in islice(dict.fromkeys([*typed[0][: share // 2], *typed[1]]), share):
             yield Prompt(
                 messages=(Message("user", text),),
                 source="conversation",

@@ -48,7 +48,7 @@ def make_open_book(
 
 
 def make_closed_book(material: Material, count: int, seed: int, split: Split) -> Iterator[Prompt]:
-    """`count` closed-book prompts about the documents that `material` comes from, or fewer.
+    """`count` closed-book prompts about terms, then about the documents that `material` comes from, or fewer.
 
     Nobody can answer about a page they have not read, so the split holds out ways to ask, not what is asked about.
     """
@@ -58,16 +58,15 @@ def make_closed_book(material: Material, count: int, seed: int, split: Split) ->
         for found in material.definitions
     ]
     pages = [("about", page.title, page.title, page) for page in material.openings if len(page.title) <= 60]
-    families = []
+    made = []
     for entries, wordings in ((terms, DEFINE), (pages, ABOUT)):
-        made = []
         for family, term, subject, passage in entries:
             mine = [w for w in wordings if split_of("grounded", family, [term.lower(), w]) == split]
-            for wording in rng.sample(mine, min(WORDINGS_EACH, len(mine))):
+            others = rng.sample(mine[1:], min(WORDINGS_EACH, len(mine)) - 1) if mine else []
+            for wording in [*mine[:1], *others]:
                 question = as_typed(rng, wording.format(term=term, subject=subject))
                 made.append(_prompt(family, question, passage.text, [passage], {"open_book": False}))
-        families.append(made)
-    yield from _taken(families, count)
+    yield from _taken([made], count)
 
 
 def _article(noun: str) -> str:

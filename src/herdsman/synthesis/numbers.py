@@ -50,7 +50,13 @@ FAMILIES = (
         lambda f: str(max(f["a"], f["b"])),
         content=_unordered,
     ),
-    Family("next", _one, ("What number comes after {a}?", "Count on from {a}."), lambda f: str(f["a"] + 1)),
+    Family(
+        "next",
+        _one,
+        ("What number comes after {a}?", "Count on from {a}."),
+        lambda f: str(f["a"] + 1),
+        least_difficulty=2,
+    ),
     Family(
         "sort",
         _several,

@@ -12,7 +12,7 @@ from herdsman.synthesis.sample import content_id
 from herdsman.tokens.chat import Message
 
 Split = Literal["train", "held_out"]
-HELD_OUT_PARTS = 6
+HELD_OUT_PARTS = 10
 SMALL_LETTER_SHARE, NO_MARK_SHARE = 0.3, 0.15
 
 
@@ -60,7 +60,7 @@ class Prompt:
 
 
 def split_of(source: str, family: str, content: object) -> Split:
-    """The split that owns a piece of content, whatever words it is asked in: one part in six is held out.
+    """The split that owns a piece of content, whatever words it is asked in: one part in ten is held out.
 
     It depends on the content alone, so the same content can never be in both splits, whatever the seed or the sizes.
     """

@@ -81,6 +81,7 @@ FAMILIES = (
         ("What is the last part of {name}?", "Short name of {name}?"),
         lambda f: str(_parts(f)["leaf"]),
         shown=_in_backticks,
+        least_difficulty=2,
     ),
     Family(
         "import",
@@ -98,6 +99,7 @@ FAMILIES = (
         _call_text,
         accepts=lambda f, answer: same_syntax(answer, _call_text(f)),
         shown=_in_backticks,
+        least_difficulty=2,
     ),
     Family(
         "assign",
