@@ -176,8 +176,8 @@ INTENTS = (
 def make_conversation(count: int, seed: int, split: Split) -> Iterator[Prompt]:
     """`count` openings of conversations, shared evenly among the intents, or as many as there are.
 
-    Half of an intent's are of the plainest kind, with its first opening: people begin with "who are you?" far more often
-    than with anything longer.
+    Half of an intent's are of the plainest kind, with its first opening: people say "who are you?" far more often than
+    anything longer.
 
     What is said in other letters or marks is the same for the split.
     """
