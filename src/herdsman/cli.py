@@ -26,7 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-out = Console(highlight=False)
+# A table in a pipe or a file must not be cut at some terminal's width.
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 # What a disk or its rights can refuse: the user's to mend, not a defect.
 MACHINE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
@@ -86,7 +87,7 @@ def plan(recipe: RecipeArgument, json_: JsonOption = False, set: SetOption = Non
         table.add_row(
             phase.name,
             f"{phase.steps:,}",
-            f"{phase.tokens:,}",
+            f"{phase.tokens:.4g}",
             f"{phase.batch_tokens:,}",
             f"{phase.sequence_length:,}",
             f"{phase.flops:.4g}",
@@ -170,7 +171,8 @@ def inspect(
         return
     for row in rows:
         for key, value in row.items():
-            out.print(f"[bold]{escape(str(key))}[/bold]: {escape(str(value))}", soft_wrap=True)
+            shown = json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
+            out.print(f"[bold]{escape(str(key))}[/bold]: {escape(shown)}", soft_wrap=True)
         out.print()
     if not rows:
         out.print("nothing to show")

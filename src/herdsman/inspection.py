@@ -13,6 +13,8 @@ from herdsman.workspace import Workspace
 SHOWN_CHARACTERS = 600
 SAMPLE_LEDGERS = ("samples.jsonl", "preferences.jsonl")
 
+SAID = ("messages", "prompt", "responses")
+
 Rows = list[dict[str, Any]]
 
 
@@ -81,7 +83,8 @@ def _samples(workspace: Workspace) -> Iterator[tuple[set[str], dict[str, Any]]]:
     folder = _finished(workspace, "posttrain")
     for name in SAMPLE_LEDGERS:
         for row in read_jsonl(folder / name) if (folder / name).exists() else ():
-            yield {str(row[key]) for key in ("source", "family") if row.get(key)}, row
+            said_first = dict(sorted(row.items(), key=lambda item: item[0] not in SAID))
+            yield {str(row[key]) for key in ("source", "family") if row.get(key)}, said_first
 
 
 VIEWS = {"dropped": _dropped, "duplicates": _duplicates, "samples": _samples}

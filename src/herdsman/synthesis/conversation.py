@@ -12,7 +12,7 @@ from herdsman.tokens.chat import Message
 
 ENGINE = "synthesis.conversation@1"
 LONGEST_WORDS = 45
-WAYS_TO_TYPE = 4
+WAYS_TO_TYPE = 12
 IMPOSTURES = (
     "chatgpt",
     "openai",
@@ -68,9 +68,8 @@ INTENTS = (
         _LEADS,
         (
             "who are you?", "what are you?", "what is your name?", "who made you?", "are you human?",
-            "are you a person?", "are you ChatGPT?", "are you a robot?", "which model are you?",
-            "introduce yourself.", "are you an AI?", "where do you come from?", "who trained you?",
-            "who is this?", "what's your name?", "are you Claude?", "are you real?", "who created you?",
+            "are you a person?", "are you ChatGPT?", "are you a robot?", "introduce yourself.", "are you an AI?",
+            "who trained you?", "what's your name?", "are you Claude?", "who created you?",
         ),
         (
             "I am a small language model raised by Herdsman from technical documentation.",
@@ -101,8 +100,8 @@ INTENTS = (
             "what's up?", "how are you today?", "are you happy?", "how's it going?",
         ),
         (
-            "I am a program, so I am always ready. What would you like to know?",
-            "Ready to help, thank you. I am a program and have no feelings.",
+            "Hello! Always ready, for I am a program. What would you like to know?",
+            "Ready to help, thank you. Feelings are not for a program like me.",
         ),
         ("program",),
     ),

@@ -24,7 +24,7 @@ DEFINE = (
     "What is {subject}?", "What's {subject}?", "What does {term} mean?", "Explain {term}.", "Define {term}.",
     "Tell me what {subject} is.", "Can you explain {term}?", "What is meant by {term}?",
 )  # fmt: skip
-WORDINGS_EACH = 3
+WORDINGS_EACH = 5
 MENTION = ("Which name from the code is in this text? {text}", "Name the code object in this text: {text}")
 GAP = ("Fill in the blank: {text}", "Which name is missing? {text}")
 QUOTE = ("Which of these sentences is about {name}? {text}", "Copy the sentence about {name}: {text}")
