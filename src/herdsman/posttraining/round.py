@@ -37,7 +37,8 @@ What it writes:
     curves               {"seed" | "reward" | "sft" | "dpo": [row]}, at most 200 rows of the first of the averaged
                          models: step, loss, learning_rate, gradient_norm; reward adds accuracy and margin, dpo adds
                          accuracy, margin and nll
-    chat                 [{"prompt", "answers": {"seed": text, "sft": text, "final": text}}]: what people say first
+    chat                 [{"prompt", "answers": {"seed": text, "sft": text, "final": text}}]: what people say first;
+                         to read, not to measure: some of it stands in the training data
     examples             [{"source", "family", "messages": [{"role", "content"}], "reference",
                          "answers": {model: {"text", "ended", "passed",
                                              "checks": [{"name", "verdict", "evidence", "backend"}]}}}]:
