@@ -1,8 +1,9 @@
 """What raising a herd takes: time and memory of every stage, and of a second run that finds nothing to do.
 
-    python benchmarks/raise.py recipes/tiny.toml --workspace /tmp/tiny
+    python benchmarks/raise.py herds/tiny                   # the default recipe, with the Python that runs this
+    python benchmarks/raise.py herds/tiny -- make raise     # any command that raises into that workspace
 
-The workspace must not exist. Memory is the proportional set size of the command and its workers together, sampled
+The workspace must not exist. Memory is the proportional set size of the command and its children together, sampled
 twice a second. Writes a table in Markdown to standard output.
 """
 
@@ -57,12 +58,13 @@ def processor() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipe")
-    parser.add_argument("--workspace", type=Path, required=True)
+    parser.add_argument("workspace", type=Path)
+    parser.add_argument("command", nargs="*", help="default: herdsman raise recipes/tiny.toml --workspace WORKSPACE")
     arguments = parser.parse_args()
     if arguments.workspace.exists():
         sys.exit(f"{arguments.workspace} exists already")
-    command = [sys.executable, "-m", "herdsman", "raise", arguments.recipe, "--workspace", str(arguments.workspace)]
+    raising = [sys.executable, "-m", "herdsman", "raise", "recipes/tiny.toml", "--workspace", str(arguments.workspace)]
+    command = arguments.command or raising
     wall, peak = measured(command)
     again, _ = measured(command)
     stages = [json.loads(path.read_text()) for path in arguments.workspace.glob("*/manifest.json")]
@@ -77,9 +79,11 @@ def main() -> None:
     print("| stage | wall | CPU |\n|---|---|---|")
     for manifest in stages:
         print(f"| {manifest['stage']} | {manifest['wall_seconds']:.0f} s | {manifest['cpu_seconds']:.0f} s |")
-    print(f"| **all** | **{wall:.0f} s** | {sum(manifest['cpu_seconds'] for manifest in stages):.0f} s |")
+    totals = [sum(manifest[key] for manifest in stages) for key in ("wall_seconds", "cpu_seconds")]
+    print(f"| **all stages** | **{totals[0]:.0f} s** | **{totals[1]:.0f} s** |")
+    print(f"\nThe whole of `{' '.join(arguments.command) or 'herdsman raise'}`: {wall:.0f} s.", end="")
     free = shutil.disk_usage(arguments.workspace).free
-    print(f"\nPeak memory {peak / 2**30:.2f} GiB; workspace {used / 1e6:.0f} MB ({free / 2**30:.0f} GiB were free).")
+    print(f" Peak memory {peak / 2**30:.2f} GiB; workspace {used / 1e6:.0f} MB ({free / 2**30:.0f} GiB were free).")
     print(f"A second run, with nothing to do: {again:.1f} s.")
 
 
