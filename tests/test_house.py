@@ -1,0 +1,48 @@
+"""The house keeps its order: a folder imports only from folders before it and from the ground, and torch stays out of
+what the command line loads to print its help."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "herdsman"
+GROUND = {
+    "errors", "files", "options", "parallel", "progress", "workspace", "artifacts", "download", "package_index",
+    "transfer",
+}  # fmt: skip
+FOLDERS = (
+    "pages", "documents", "tokens", "model", "training", "cluster", "generation", "evaluation", "synthesis",
+    "posttraining", "safety", "release",
+)  # fmt: skip
+ROOF = {"recipe", "stages", "herd", "inspection", "cli", "__main__"}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """First part below `herdsman` of everything a file imports from the project, also inside functions."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("herdsman."):
+            yield node.module.split(".")[1]
+        elif isinstance(node, ast.Import):
+            yield from (name.name.split(".")[1] for name in node.names if name.name.startswith("herdsman."))
+
+
+def test_every_part_of_the_house_has_its_place() -> None:
+    folders = {path.name for path in SOURCE.iterdir() if (path / "__init__.py").exists()}
+    files = {path.stem for path in SOURCE.glob("*.py")} - {"__init__"}
+    assert folders == set(FOLDERS)
+    assert files == GROUND | ROOF
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_folder_imports_only_from_those_before_it(folder: str) -> None:
+    allowed = GROUND | set(FOLDERS[: FOLDERS.index(folder) + 1])
+    found = {path.name: set(imports(path)) - allowed for path in (SOURCE / folder).rglob("*.py")}
+    assert {name: parts for name, parts in found.items() if parts} == {}
+
+
+def test_the_ground_imports_only_the_ground() -> None:
+    assert {name: set(imports(SOURCE / f"{name}.py")) - GROUND for name in GROUND} == {name: set() for name in GROUND}
