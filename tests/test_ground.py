@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -304,3 +305,23 @@ def test_answers_and_progress_do_not_mix(capsys: pytest.CaptureFixture[str]) -> 
     captured = capsys.readouterr()
     assert json.loads(captured.out) == {"answer": 1}
     assert captured.err == "working\n"
+
+
+def test_a_full_disk_is_noticed_when_a_classifier_is_saved(tmp_path: Path) -> None:
+    material = tmp_path / "material.txt"
+    material.write_text("__label__a red green blue\n__label__b one two three\n" * 50)
+    code = (
+        "import resource, signal, sys, fasttext\n"
+        "from pathlib import Path\n"
+        "from herdsman.fasttext_file import save_fasttext\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        f"model = fasttext.train_supervised({str(material)!r}, thread=1, dim=32, bucket=999, verbose=0)\n"
+        f"whole = Path({str(tmp_path)!r}) / 'whole.bin'\n"
+        "save_fasttext(model, whole)\n"
+        "size = whole.stat().st_size\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (size - 1, size - 1))\n"
+        "save_fasttext(model, whole.with_name('half.bin'))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (tmp_path / "whole.bin").exists(), result.stderr
+    assert "OSError: [Errno 28]" in result.stderr

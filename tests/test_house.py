@@ -12,7 +12,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "herdsman"
 GROUND = {
     "errors", "files", "options", "parallel", "progress", "workspace", "artifacts", "download", "package_index",
-    "transfer",
+    "transfer", "fasttext_file",
 }  # fmt: skip
 FOLDERS = (
     "pages", "documents", "tokens", "model", "training", "cluster", "generation", "evaluation", "synthesis",

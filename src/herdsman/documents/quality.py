@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from herdsman.documents.blocks import ITEM, PROSE, PROSE_CHARS
+from herdsman.fasttext_file import save_fasttext
 from herdsman.files import atomic_open, atomic_path
 
 LABELLED_SHARE = 0.2  # at either end of the rubric's range: the clear cases
@@ -89,7 +90,7 @@ def train_classifier(examples: Iterable[tuple[str, bool]], path: Path, seed: int
             count += 1
     model = _trained(material, max(MIN_EPOCHS, min(MAX_EPOCHS, EXAMPLES_READ // max(count, 1))), seed)
     with atomic_path(path) as beside:
-        model.save_model(str(beside))
+        save_fasttext(model, beside)
     material.unlink()
 
 

@@ -9,6 +9,7 @@ import fasttext
 
 from herdsman.errors import InputError
 from herdsman.evaluation.benchmarks import stable_hash
+from herdsman.fasttext_file import save_fasttext
 from herdsman.files import atomic_folder, sha256_file, write_json, write_text
 from herdsman.safety.guard import CATEGORIES, LABEL, SAFE, SETTINGS, WEIGHTS, Guard, Thresholds
 from herdsman.safety.parts import Parts
@@ -46,7 +47,7 @@ def train_guard(
     with atomic_folder(folder) as beside:
         # One thread: with more, fastText's threads race for the weights and no two runs are the same.
         model = fasttext.train_supervised(str(training), thread=1, seed=seed % 2**31, verbose=0, **TRAINING)
-        model.save_model(str(beside / WEIGHTS))
+        save_fasttext(model, beside / WEIGHTS)
         scorer = Guard(model, Thresholds(1.0, 1.0))
         asked = [prompt.text for prompt in parts.threshold if prompt.label == SAFE]
         thresholds = {
