@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -106,3 +108,19 @@ def test_average_of_models(tmp_path: Path) -> None:
     average = average_models([tmp_path / str(i) for i in range(3)], tmp_path / "average")
     expected = torch.stack([weights(model) for model in models]).double().mean(0).float()
     assert torch.allclose(weights(average), expected, atol=1e-7)
+
+
+def test_a_full_disk_is_said_to_be_one(tmp_path: Path) -> None:
+    """torch hides the disk's error behind one of its own; a file-size limit stands in for the full disk."""
+    code = (
+        "import resource, signal, sys, torch\n"
+        "from pathlib import Path\n"
+        "from herdsman.training.loop import _save\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "model = torch.nn.Linear(100, 100)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+        "_save(model, torch.optim.AdamW(model.parameters()), 1, Path(sys.argv[1]))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code, str(tmp_path / "it.pt")], capture_output=True, text=True)
+    assert result.stderr.strip().splitlines()[-1].startswith("OSError: [Errno 27]"), result.stderr
+    assert not list(tmp_path.iterdir())

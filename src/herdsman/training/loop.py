@@ -122,7 +122,11 @@ def _step(
 
 def _save(model: nn.Module, adam: torch.optim.Optimizer, step: int, path: Path) -> None:
     with atomic_open(path) as file:
-        torch.save({"model": model.state_dict(), "optimizer": adam.state_dict(), "step": step}, file)
+        try:
+            torch.save({"model": model.state_dict(), "optimizer": adam.state_dict(), "step": step}, file)
+        except RuntimeError as error:
+            # torch hides what the disk said behind a remark on positions in the file.
+            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
 
 
 def _resume(model: nn.Module, adam: torch.optim.Optimizer, path: Path, log: Path) -> int:
