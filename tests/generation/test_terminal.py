@@ -7,6 +7,7 @@ import io
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import termios
@@ -205,7 +206,9 @@ def test_ctrl_c_on_a_real_terminal_stops_the_answer_and_not_the_program() -> Non
 
 
 def _own_terminal() -> None:
-    """Makes the pseudo-terminal the child's controlling one, so that Ctrl-C becomes a signal."""
+    """Makes the pseudo-terminal the child's controlling one, so that Ctrl-C becomes a signal, and one that is not
+    ignored, as it is below a shell that started these tests in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.setsid()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
