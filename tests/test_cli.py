@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -126,3 +128,22 @@ def test_two_at_once(tmp_path: Path, herdsman: Herdsman) -> None:
 
     with Workspace(tmp_path).locked():
         assert "another herdsman is at work here" in one_sentence(herdsman("raise", TINY, "--workspace", tmp_path))
+
+
+def test_ctrl_c_stops_with_one_sentence(tmp_path: Path, html_folder: Path) -> None:
+    herd = tmp_path / "herd"
+    command = [sys.executable, "-m", "herdsman", "raise", str(TINY), "--workspace", str(herd)]
+    process = subprocess.Popen(
+        [*command, "--set", f"pages.sources=[{str(html_folder)!r}]"],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    while process.poll() is None and not (herd / "documents" / "scratch").exists():
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert one_sentence(subprocess.CompletedProcess(command, 130, "", said)).endswith("go on where it stopped")
+    assert json.loads((herd / "events.jsonl").read_text().splitlines()[-1])["event"] == "stopped"

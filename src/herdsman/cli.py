@@ -6,7 +6,7 @@ import errno
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -54,7 +54,10 @@ def raise_(
     root = workspace or default_workspace(loaded)
     progress = Progress()
     progress.line(f"Raising {loaded.name} into {root}")
-    did = raise_herd(loaded, Workspace(root), progress, until)
+    try:
+        did = raise_herd(loaded, Workspace(root), progress, until)
+    except KeyboardInterrupt:
+        _fail("stopped; run the same command to go on where it stopped", 130)
     progress.line("Done." if did else "Nothing to do: every stage stands.")
     if until is None:
         progress.line(f"  report: {root / 'report.html'}\n  talk to it: herdsman chat {root}")
@@ -245,8 +248,6 @@ def main(arguments: list[str] | None = None) -> Any:
         return app(arguments, standalone_mode=True)
     except HerdsmanError as error:
         _fail(str(error), error.exit_status)
-    except KeyboardInterrupt:
-        _fail("stopped; run the same command to go on where it stopped", 130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
@@ -264,7 +265,7 @@ def main(arguments: list[str] | None = None) -> Any:
         )
 
 
-def _fail(sentence: str, status: int) -> None:
+def _fail(sentence: str, status: int) -> NoReturn:
     Console(stderr=True, highlight=False).print(f"herdsman: {sentence}", markup=False, soft_wrap=True)
     sys.exit(status)
 

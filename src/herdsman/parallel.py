@@ -62,6 +62,8 @@ def map_ordered(
                 "a worker process died, most likely because memory ran out",
                 do="close other programs or set machine.workers = 1, then run again: finished work is kept",
             ) from error
-        finally:
-            for future in pending:
-                future.cancel()
+        except BaseException:
+            # Ctrl-C, or a failure here or in a worker: nobody waits for what the others are doing.
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            raise
