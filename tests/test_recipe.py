@@ -12,6 +12,7 @@ import pytest
 from herdsman.cluster.plan import plan
 from herdsman.errors import RecipeError
 from herdsman.recipe import Recipe, load_recipe
+from herdsman.release.journey import STAGES
 from herdsman.stages import JOURNEY, STAGE_NAMES, fingerprints
 
 ROOT = Path(__file__).parents[1]
@@ -116,6 +117,11 @@ def test_fingerprints_follow_the_journey() -> None:
 def test_stages_need_only_earlier_stages() -> None:
     for position, stage in enumerate(JOURNEY):
         assert set(stage.needs) <= set(STAGE_NAMES[:position])
+
+
+def test_the_report_tells_of_every_stage() -> None:
+    """The report stands below the journey and cannot ask it for its stages."""
+    assert STAGES == STAGE_NAMES
 
 
 def test_the_reference_page_is_up_to_date() -> None:

@@ -223,9 +223,7 @@ def raise_herd(recipe: Recipe, workspace: Workspace, progress: Progress, until: 
         expected = fingerprints(recipe)
         todo = [s for s in JOURNEY[: last + 1] if not workspace.stands(s.name, expected[s.name])]
         write_json(workspace.root / "recipe.json", described(recipe))
-        for stage in JOURNEY[: last + 1]:
-            if stage not in todo and workspace.stands(stage.name, expected[stage.name]):
-                continue
+        for stage in todo:
             progress.line(f"{STAGE_NAMES.index(stage.name) + 1}/{len(JOURNEY)} {stage.name}")
             workers = recipe.machine.workers or available_cores()
             with workspace.stage(stage.name, expected[stage.name], stage.needs, recipe.seed, workers, progress) as work:

@@ -57,7 +57,7 @@ def gather(options: PagesOptions, work: Work) -> None:
     ]
     with work.progress.task("pages", total=len(jobs), unit="files") as task:
         waiting = [job for job in jobs if not job.report.exists()]
-        task.update(len(jobs) - len(waiting))
+        task.resume(len(jobs) - len(waiting))
         pages = 0
 
         def tell(more: int) -> None:
