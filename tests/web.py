@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ class Web:
         faults: for a path, what befalls its next requests: a status such as 500, or a negative number of bytes after
             which the connection breaks (-100: after 100 bytes).
         resumes: whether Range requests are honoured.
+        slow: seconds that the next answer takes.
+        shift: bytes by which the ranges that come back are wrong; only the next one.
+        retry_after: header of the next answers that are faults.
         asked: path and Range header ("" if none) of every request.
     """
 
@@ -27,6 +31,9 @@ class Web:
     files: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     faults: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     resumes: bool = True
+    slow: float = 0.0
+    shift: int = 0
+    retry_after: str = ""
     asked: list[tuple[str, str]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
 
@@ -43,12 +50,17 @@ def serve() -> Iterator[Web]:
         protocol_version = "HTTP/1.0"
 
         def do_GET(self) -> None:
+            pause, web.slow = web.slow, 0.0
+            time.sleep(pause)
             wanted = self.headers.get("Range", "")
             web.asked.append((self.path, wanted))
             web.headers.append(dict(self.headers))
             fault = web.faults[self.path].pop(0) if web.faults[self.path] else 0
             if fault > 0 or self.path not in web.files:
-                self.send_error(fault or 404)
+                self.send_response(fault or 404)
+                if web.retry_after:
+                    self.send_header("Retry-After", web.retry_after)
+                self.end_headers()
                 return
             kind, content = web.files[self.path]
             start = int(re.match(r"bytes=(\d+)-", wanted)[1]) if wanted and web.resumes else None
@@ -57,6 +69,7 @@ def serve() -> Iterator[Web]:
                 return
             self.send_response(200 if start is None else 206)
             if start is not None:
+                start, web.shift = start + web.shift, 0
                 self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
                 content = content[start:]
             self.send_header("Content-Type", kind)

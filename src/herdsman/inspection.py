@@ -2,105 +2,200 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from herdsman.documents.store import read_documents, read_dropped
-from herdsman.errors import InputError, WorkspaceError
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from herdsman.document_journey import find_texts, finished, journeys, shown, without_empty
+from herdsman.documents.differences import marked
+from herdsman.documents.page_to_document import DROPPED_CHARS
+from herdsman.documents.steps import NEAR_DUPLICATE, SEMANTIC_DUPLICATE, URL_DUPLICATE
+from herdsman.documents.store import read_dropped
+from herdsman.errors import InputError
+from herdsman.files import read_jsonl
+from herdsman.what_if import ask
 from herdsman.workspace import Workspace
 
-SHOWN_CHARACTERS = 600
+WITH_FACTS = ("language", "source", "similarity")
 SAMPLE_LEDGERS = ("samples.jsonl", "preferences.jsonl")
-
 SAID = ("messages", "prompt", "responses")
+DUPLICATES = {"url": URL_DUPLICATE, "near": NEAR_DUPLICATE, "semantic": SEMANTIC_DUPLICATE}
 
-Rows = list[dict[str, Any]]
+Row = dict[str, Any]
+_MARK = re.compile(r"\\?\[-.*?-\]|\{\+.*?\+\}", re.DOTALL)
 
 
-def rows_of(workspace: Workspace, what: str, by: str | None, limit: int) -> Rows:
-    """The first `limit` rows of a view, in stored order.
+@dataclass(frozen=True)
+class Wanted:
+    """What to show: None wants all.
 
-    Args:
-        what: one of `VIEWS`.
-        by: only rows of this kind: the filter's name for dropped documents and duplicates, the source or family of a
-            prompt for samples.
+    Attributes:
+        name: the document or the threshold.
+        value: to try for the threshold.
+        by: the filter's name for dropped documents, the sort of duplicates, the source or family of samples.
+        limit: rows at most.
+    """
+
+    name: str | None = None
+    value: float | None = None
+    by: str | None = None
+    language: str | None = None
+    source: str | None = None
+    limit: int = 20
+
+
+def dropped(workspace: Workspace, wanted: Wanted) -> list[Row]:
+    """Dropped documents with the filter, the reason and the beginning of the text, in stored order.
 
     Raises:
-        WorkspaceError: the stage that decides this is not finished.
-        InputError: there are rows, but none of this kind.
+        WorkspaceError: the documents stage is not finished.
+        InputError: documents were dropped, but none that is wanted.
     """
-    kinds: dict[str, int] = {}
+    kinds: Counter[str] = Counter()
 
-    def wanted(rows: Iterable[tuple[set[str], dict[str, Any]]]) -> Iterator[dict[str, Any]]:
-        for names, row in rows:
-            for name in names:
-                kinds[name] = kinds.get(name, 0) + 1
-            if by is None or by in names:
-                yield row
+    def rows() -> Iterator[Row]:
+        for row in read_dropped(finished(workspace, "documents"), WITH_FACTS):
+            kinds[row["dropped_by"]] += 1
+            if all(
+                asked is None or asked == row[name]
+                for name, asked in (
+                    ("dropped_by", wanted.by), ("language", wanted.language), ("source", wanted.source)
+                )
+            ):  # fmt: skip
+                yield without_empty(row) | {"text": shown(row["text"])}
 
-    found = list(islice(wanted(VIEWS[what](workspace)), limit))
+    return _first(rows(), wanted, kinds)
+
+
+def duplicates(workspace: Workspace, wanted: Wanted) -> list[Row]:
+    """Dropped duplicates, each with its twin and what differs between the beginnings of both: [-only in the dropped
+    one-] and {+only in its twin+}.
+
+    Raises:
+        WorkspaceError: the documents stage is not finished.
+        InputError: there are duplicates, but none that is wanted.
+    """
+    folder = finished(workspace, "documents")
+    name = DUPLICATES.get(wanted.by or "", wanted.by)
+    kinds: Counter[str] = Counter()
+
+    def rows() -> Iterator[Row]:
+        for row in read_dropped(folder, WITH_FACTS):
+            if row["twin"]:
+                kinds[row["dropped_by"]] += 1
+                if name in (None, row["dropped_by"]):
+                    yield row
+
+    found = _first(rows(), wanted, kinds)
+    twins = find_texts(folder, {row["twin"] for row in found})
+    return [_compared(row, twins.get(row["twin"], {"url": "", "text": ""})) for row in found]
+
+
+def samples(workspace: Workspace, wanted: Wanted) -> list[Row]:
+    """Post-training samples and preferences, each with its origin and checks.
+
+    Raises:
+        WorkspaceError: the posttrain stage is not finished.
+        InputError: there are samples, but none that is wanted.
+    """
+    folder = finished(workspace, "posttrain")
+    kinds: Counter[str] = Counter()
+
+    def rows() -> Iterator[Row]:
+        for name in SAMPLE_LEDGERS:
+            for row in read_jsonl(folder / name) if (folder / name).exists() else ():
+                names = {str(row[key]) for key in ("source", "family") if row.get(key)}
+                kinds.update(names)
+                if wanted.by is None or wanted.by in names:
+                    yield dict(sorted(row.items(), key=lambda item: item[0] not in SAID))
+
+    return _first(rows(), wanted, kinds)
+
+
+def document(workspace: Workspace, name: str | None) -> list[Row]:
+    if name is None:
+        raise InputError("no document is named", where="inspect document", do="give its address or its id")
+    return journeys(workspace, name)
+
+
+VIEWS: dict[str, Callable[[Workspace, Wanted], Any]] = {
+    "dropped": dropped,
+    "document": lambda workspace, wanted: document(workspace, wanted.name),
+    "duplicates": duplicates,
+    "threshold": lambda workspace, wanted: ask(workspace, wanted.name, wanted.value),
+    "samples": samples,
+}
+
+
+def look(workspace: Workspace, what: str, wanted: Wanted) -> Any:
+    """What a view shows: rows, or a table of tables.
+
+    Raises:
+        InputError: there is no such view.
+    """
+    if what not in VIEWS:
+        raise InputError(f"cannot inspect {what}", where=workspace.root, do=f"choose from {', '.join(VIEWS)}")
+    return VIEWS[what](workspace, wanted)
+
+
+def _compared(row: Row, twin: Row) -> Row:
+    left, right = row["text"][:DROPPED_CHARS], twin["text"][:DROPPED_CHARS]
+    cut = max(len(left), len(right)) >= DROPPED_CHARS
+    return without_empty({
+        "dropped_by": row["dropped_by"], "reason": row["reason"], "similarity": row["similarity"],
+        "id": row["id"], "url": row["url"], "twin": row["twin"], "twin url": twin["url"],
+        "differences": marked(left, right, cut) if twin["text"] else "",
+    })  # fmt: skip
+
+
+def _first(rows: Iterable[Row], wanted: Wanted, kinds: Counter[str]) -> list[Row]:
+    found = list(islice(rows, wanted.limit))
     if not found and kinds:
+        asked = ("by", wanted.by), ("language", wanted.language), ("source", wanted.source)
+        where = " ".join(f"--{name} {value!r}" for name, value in asked if value)
         known = ", ".join(f"{name} ({count})" for name, count in sorted(kinds.items()))
-        raise InputError(f"nothing is of the kind {by}", where=f"--by {by}", do=f"choose from {known}")
+        raise InputError("nothing is of this kind", where=where, do=f"choose from {known}")
     return found
 
 
-def _dropped(workspace: Workspace) -> Iterator[tuple[set[str], dict[str, Any]]]:
-    for row in read_dropped(_finished(workspace, "documents")):
-        yield {row["dropped_by"]}, {**_without_empty(row), "text": _shown(row["text"])}
+def show(found: Any, out: Console, title: str = "") -> None:
+    """Prints what an inspection found: rows as a table if they are numbers and names, else one after the other."""
+    if isinstance(found, list) and found and isinstance(found[0], dict):
+        columns = list(dict.fromkeys(key for row in found for key in row))
+        if title and not any(isinstance(value, dict | list) for row in found for value in row.values()):
+            out.print(f"[bold]{escape(title)}[/bold]")
+            table = Table(*columns, box=None, pad_edge=False)
+            for row in found:
+                table.add_row(*(_styled(row.get(column, "")) for column in columns))
+            out.print(table)
+        for row in found if not title else ():
+            show(row, out)
+            out.print()
+    elif isinstance(found, dict):
+        if title:
+            out.print(f"[bold]{escape(title)}[/bold]")
+        for key, value in found.items():
+            if isinstance(value, dict) or (isinstance(value, list) and value and isinstance(value[0], dict)):
+                show(value, out, key)
+            else:
+                name = f"  {escape(key)}" if title else f"[bold]{escape(key)}[/bold]"
+                out.print(f"{name}: {_styled(value)}", soft_wrap=True)
+    elif found:
+        out.print(f"{escape(title)}: {_styled(found)}", soft_wrap=True)
 
 
-def _duplicates(workspace: Workspace) -> Iterator[tuple[set[str], dict[str, Any]]]:
-    """Each dropped duplicate with the document that was kept in its place."""
-    folder = workspace.folder("documents")
-    _finished(workspace, "documents")
-    duplicates = [row for row in read_dropped(folder) if row["twin"]]
-    ids = {row["twin"] for row in duplicates}
-    columns = ["id", "url", "text"]
-    kept = {row["id"]: row for row in read_documents(folder, columns=columns) if row["id"] in ids}
-    # A twin may itself have been dropped by a later step.
-    kept |= {row["id"]: row for row in read_dropped(folder) if row["id"] in ids and row["id"] not in kept}
-    for row in duplicates:
-        twin = kept.get(row["twin"], {})
-        yield (
-            {row["dropped_by"]},
-            {
-                "dropped_by": row["dropped_by"],
-                "reason": row["reason"],
-                "url": row["url"],
-                "twin url": twin.get("url", ""),
-                "text": _shown(row["text"]),
-                "twin text": _shown(twin.get("text", "")),
-            },
-        )
-
-
-def _samples(workspace: Workspace) -> Iterator[tuple[set[str], dict[str, Any]]]:
-    """Post-training samples and preferences, each with its origin and checks."""
-    from herdsman.files import read_jsonl
-
-    folder = _finished(workspace, "posttrain")
-    for name in SAMPLE_LEDGERS:
-        for row in read_jsonl(folder / name) if (folder / name).exists() else ():
-            said_first = dict(sorted(row.items(), key=lambda item: item[0] not in SAID))
-            yield {str(row[key]) for key in ("source", "family") if row.get(key)}, said_first
-
-
-VIEWS = {"dropped": _dropped, "duplicates": _duplicates, "samples": _samples}
-
-
-def _finished(workspace: Workspace, stage: str) -> Any:
-    if workspace.manifest(stage) is None:
-        raise WorkspaceError(
-            f"the {stage} stage is not finished", where=workspace.root, do="raise the herd as far as that stage"
-        )
-    return workspace.folder(stage)
-
-
-def _shown(text: str) -> str:
-    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + " …"
-
-
-def _without_empty(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if value not in ("", None)}
+def _styled(value: object) -> str:
+    """A value as rich prints it; what a comparison marks gets a colour, where there are colours."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        value = "; ".join(map(str, value))
+    text = escape(f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value))
+    return _MARK.sub(lambda mark: f"[{'red' if mark[0][0] != '{' else 'green'}]{mark[0]}[/]", text)

@@ -1,22 +1,31 @@
-"""Ordered work on several processes: results come in the order of the items, whatever finishes first."""
+"""Ordered work on several processes or a Ray cluster: results come in the order of the items, whatever ends first.
+
+Both engines run the same functions on the same items. These name files, so little travels between processes, and on a
+cluster every node must see the same files under the same paths.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import logging
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
-from herdsman.errors import MachineError
+from herdsman.errors import MachineError, NetworkError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Engine = Literal["local", "ray"]
+DIED = "a worker process died, most likely because memory ran out"
 
 
 def available_cores() -> int:
@@ -33,12 +42,50 @@ def _die_with_parent(parent: int) -> None:
             os._exit(1)
 
 
+def connect_ray(address: str | None, workers: int | None = None) -> int:
+    """Connects this process to a Ray cluster, or to a new one on this machine if there is no address.
+
+    Returns:
+        Workers to use: `workers`, or as many as the cluster has cores.
+
+    Raises:
+        MachineError: Ray is not installed, or cannot be started.
+        NetworkError: no cluster answers at this address.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError as error:
+        do = "run: pip install 'herdsman[cluster]', or use local"
+        raise MachineError("Ray is not installed", where="machine.engine", do=do) from error
+    if not ray.is_initialized():
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if address is None:
+            address = "local"
+            quiet |= {"num_cpus": workers or available_cores(), "include_dashboard": False}
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        try:
+            if port.isdigit():  # Ray itself would try for minutes
+                socket.create_connection((host, int(port)), timeout=10).close()
+            ray.init(address, **quiet)
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            if address == "local":
+                raise MachineError(f"Ray does not start ({error})", where="machine.engine") from error
+            do = "check machine.ray_address and `ray status`"
+            raise NetworkError("no Ray cluster answers", where=address, do=do) from error
+    return workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
 def map_ordered(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None, engine: Engine = "local"
 ) -> Iterator[Result]:
     """Applies a module-level function to each item and yields the results in order.
 
-    At most two items per worker are under way, so memory does not grow with the length of `items`.
+    At most two items per worker are under way, so memory does not grow with the length of `items`. One worker is this
+    process itself, with either engine.
+
+    Args:
+        engine: "ray" needs `connect_ray` first.
 
     Raises:
         MachineError: a worker process died, as it does when memory runs out.
@@ -46,7 +93,13 @@ def map_ordered(
     workers = workers or available_cores()
     if workers == 1:
         yield from map(function, items)
-        return
+    elif engine == "ray":
+        yield from _on_ray(function, items, workers)
+    else:
+        yield from _on_processes(function, items, workers)
+
+
+def _on_processes(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, _die_with_parent, (os.getpid(),)) as pool:
         pending: deque[Future[Result]] = deque()
@@ -59,7 +112,7 @@ def map_ordered(
                 yield pending.popleft().result()
         except BrokenProcessPool as error:
             raise MachineError(
-                "a worker process died, most likely because memory ran out",
+                DIED,
                 do="close other programs or set machine.workers = 1, then run again: finished work is kept",
             ) from error
         except BaseException:
@@ -67,3 +120,47 @@ def map_ordered(
             for worker in multiprocessing.active_children():
                 worker.terminate()
             raise
+
+
+def _on_ray(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    import ray
+    from ray.exceptions import RayError, RayTaskError
+
+    settings = {name: value for name, value in os.environ.items() if name.startswith("HERDSMAN_")}
+    shared = ray.put((function, str(Path.cwd()), settings))
+    task: Any = ray.remote(num_cpus=1)(_call)
+    pending: deque[Any] = deque()
+
+    def oldest() -> Result:
+        result: Result = ray.get(pending[0])  # still listed while it is waited for, so that it is cancelled too
+        pending.popleft()
+        return result
+
+    try:
+        for item in items:
+            pending.append(task.remote(shared, item))
+            if len(pending) >= 2 * workers:
+                yield oldest()
+        while pending:
+            yield oldest()
+    except RayTaskError as error:
+        raise error.cause from None
+    except RayError as error:
+        do = "look at `ray status` and the memory of the nodes, then run again: finished work is kept"
+        raise MachineError(DIED, do=do) from error
+    finally:
+        # Ctrl-C, or a failure: nobody waits for what the others are doing.
+        for waiting in pending:
+            ray.cancel(waiting, force=True)
+
+
+def _call(shared: tuple[Callable[[Item], Result], str, dict[str, str]], item: Item) -> Result:
+    """A task: the function, in the folder and under the settings of the process that asked for it."""
+    function, folder, settings = shared
+    os.environ.update(settings)
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        what = f"a node of the cluster does not see this folder ({error.strerror})"
+        raise MachineError(what, where=folder, do="work on storage that all nodes share") from error
+    return function(item)

@@ -16,6 +16,7 @@ from herdsman.evaluation.options import EvaluationOptions
 from herdsman.model.options import ModelOptions
 from herdsman.options import Options
 from herdsman.pages.options import PagesOptions
+from herdsman.parallel import Engine
 from herdsman.posttraining.options import PosttrainOptions
 from herdsman.release.options import ReleaseOptions
 from herdsman.safety.options import SafetyOptions
@@ -30,6 +31,14 @@ class MachineOptions(Options):
         "auto", description="Where models run; `auto` takes a GPU if there is one."
     )
     workers: int | None = Field(None, ge=1, description="Processes for data work; all cores if left out.")
+    engine: Engine = Field(
+        "local",
+        description="Where data work runs: `local` in processes here, `ray` as tasks on a Ray cluster whose nodes see "
+        "the same folders and have the same Herdsman.",
+    )
+    ray_address: str | None = Field(
+        None, description="The Ray cluster, as `HOST:6379` or `auto`; if left out, Ray is started on this machine."
+    )
     threads: int | None = Field(
         None, ge=1, description="Threads for matrix products on the CPU; all cores, at most 8, if left out."
     )

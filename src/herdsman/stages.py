@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from herdsman.errors import RecipeError
 from herdsman.files import digest_of, write_json
-from herdsman.parallel import available_cores
+from herdsman.parallel import available_cores, connect_ray
 from herdsman.progress import Progress
 from herdsman.recipe import MachineOptions, Recipe
 from herdsman.workspace import Work, Workspace
@@ -55,7 +55,9 @@ def resolve_device(machine: MachineOptions) -> torch.device:
 def _pages_identity(recipe: Recipe) -> Any:
     from herdsman.pages.sources import source_identity
 
-    return [recipe.pages.model_dump(), source_identity(recipe.pages)]
+    manners = {"contact", "delay_seconds", "timeout_seconds", "retries"}  # of a crawler: they change no page
+    shaping = recipe.pages.model_dump(exclude={"keep_fetched": True, "crawl": manners})
+    return [shaping, source_identity(recipe.pages)]
 
 
 def _pages(recipe: Recipe, work: Work) -> None:
@@ -133,11 +135,11 @@ def described(recipe: Recipe) -> dict[str, Any]:
 
 JOURNEY: tuple[Stage, ...] = (
     Stage(
-        "pages", (), 1, _pages_identity, _pages,
+        "pages", (), 2, _pages_identity, _pages,
         lambda c, m: f"{c['pages']:,} pages, {c['html_bytes'] / 1e6:,.0f} MB of HTML; {c['skipped']:,} files skipped",
     ),
     Stage(
-        "documents", ("pages",), 1, lambda r: r.documents.model_dump(), _documents,
+        "documents", ("pages",), 2, lambda r: r.documents.model_dump(), _documents,
         lambda c, m: f"{c['documents']:,} documents of {c['characters'] / 1e6:,.1f} million characters kept, "
         f"{c['dropped']:,} dropped, {c['near_duplicates']:,} of them near-duplicates",
     ),
@@ -223,10 +225,15 @@ def raise_herd(recipe: Recipe, workspace: Workspace, progress: Progress, until: 
         expected = fingerprints(recipe)
         todo = [s for s in JOURNEY[: last + 1] if not workspace.stands(s.name, expected[s.name])]
         write_json(workspace.root / "recipe.json", described(recipe))
+        machine = recipe.machine
+        workers = machine.workers or available_cores()
+        if todo and machine.engine == "ray":
+            workers = connect_ray(machine.ray_address, machine.workers)
         for stage in todo:
             progress.line(f"{STAGE_NAMES.index(stage.name) + 1}/{len(JOURNEY)} {stage.name}")
-            workers = recipe.machine.workers or available_cores()
-            with workspace.stage(stage.name, expected[stage.name], stage.needs, recipe.seed, workers, progress) as work:
+            with workspace.stage(
+                stage.name, expected[stage.name], stage.needs, recipe.seed, workers, progress, machine.engine
+            ) as work:
                 stage.run(recipe, work)
             seconds = workspace.manifest(stage.name)["wall_seconds"]  # type: ignore[index]
             progress.line(f"    {describe_result(workspace, stage.name)} ({seconds:,.0f} s)")

@@ -1,4 +1,4 @@
-"""HTTP(S) and file:// with the settings of one user: streamed, resumed where it broke off, retried."""
+"""HTTP(S), file:// and object stores with the settings of one user: streamed, resumed where it broke off, retried."""
 
 from __future__ import annotations
 
@@ -8,18 +8,23 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import requests
 import urllib3
 
-from herdsman.errors import MachineError
+from herdsman.errors import InputError, MachineError
 
 CHUNK_BYTES = 1 << 18
+STORE_CHUNK_BYTES = 8 << 20  # asked of an object store at once
 TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 LONGEST_PAUSE_SECONDS = 30.0
+LONGEST_ASKED_PAUSE_SECONDS = 300.0  # that a server may ask for with Retry-After
 
 
 class TransferError(Exception):
@@ -27,7 +32,11 @@ class TransferError(Exception):
 
 
 class _Transient(Exception):
-    """Worth another try: the connection broke, or the server said that it is busy."""
+    """Worth another try: the connection broke, or the server said that it is busy and for how many seconds."""
+
+    def __init__(self, message: str, pause: float = 0.0):
+        super().__init__(message)
+        self.pause = pause
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,7 @@ class Document:
 
 @dataclass(frozen=True)
 class Client:
-    """HTTP(S) and file:// with the settings of one user.
+    """HTTP(S), file:// and, by `store_of`, object stores with the settings of one user.
 
     Attributes:
         proxy: address of a proxy; without one the usual environment variables hold.
@@ -79,6 +88,8 @@ class Client:
 
     def size(self, url: str) -> int | None:
         """Bytes of the file at `url` if the server tells, for a progress bar; whatever goes wrong shows later."""
+        if not url.startswith(("http:", "https:")):
+            return None
         try:
             with self._get(url, {"Accept-Encoding": "identity"}) as response:
                 return int(response.headers["Content-Length"])
@@ -99,8 +110,10 @@ class Client:
                 start = file.seek(0, os.SEEK_END)
                 if is_local(url):
                     _copy_local(url, file, start, advance)
-                else:
+                elif url.startswith(("http:", "https:")):
                     self._stream(url, file, start, advance, attempt)
+                else:
+                    _copy_stored(url, file, start, advance, attempt)
                 return
 
     def _stream(self, url: str, file: BinaryIO, start: int, advance: Callable[[int], None], attempt: _Attempt) -> None:
@@ -138,7 +151,10 @@ class Client:
             return response
         response.close()
         kind = _Transient if response.status_code in TRANSIENT_STATUSES else TransferError
-        raise kind(f"the server answered {response.status_code} {response.reason or ''}".rstrip())
+        error = kind(f"the server answered {response.status_code} {response.reason or ''}".rstrip())
+        if isinstance(error, _Transient):
+            error.pause = min(retry_after(response.headers.get("Retry-After")), LONGEST_ASKED_PAUSE_SECONDS)
+        raise error
 
     def _attempts(self) -> Iterator[_Attempt]:
         """Yields one attempt after the other with growing pauses; the last one raises TransferError."""
@@ -148,7 +164,7 @@ class Client:
             yield attempt
             failures = 1 if attempt.furthest > furthest else failures + 1
             furthest = attempt.furthest
-            time.sleep(min(self.backoff_seconds * 2 ** (failures - 1), LONGEST_PAUSE_SECONDS))
+            time.sleep(max(attempt.pause, min(self.backoff_seconds * 2 ** (failures - 1), LONGEST_PAUSE_SECONDS)))
 
 
 class _Attempt:
@@ -159,6 +175,7 @@ class _Attempt:
 
     def __init__(self, last: bool, furthest: int):
         self.last, self.before, self.furthest = last, furthest, furthest
+        self.pause = 0.0
 
     def reach(self, position: int) -> None:
         """Says how many bytes of the file there are by now."""
@@ -175,6 +192,7 @@ class _Attempt:
             return False
         if self.last and self.furthest == self.before:
             raise TransferError(_reason(error)) from error
+        self.pause = getattr(error, "pause", 0.0)
         return True
 
 
@@ -185,6 +203,69 @@ def is_local(url: str) -> bool:
 def local_path(url: str) -> Path:
     """Path of a file:// address or of a plain path."""
     return Path(unquote(urlsplit(url).path)) if url.startswith("file:") else Path(url).expanduser()
+
+
+def retry_after(header: str | None) -> float:
+    """Seconds that a Retry-After header asks for, a number or a date (RFC 9110, section 10.2.3); 0 without one."""
+    try:
+        return max(0.0, float(header or 0))
+    except ValueError:
+        pass
+    try:
+        moment = parsedate_to_datetime(header or "")
+    except ValueError:
+        return 0.0
+    return max(0.0, (moment - datetime.now(moment.tzinfo and UTC)).total_seconds())
+
+
+@cache
+def store_of(protocol: str) -> Any:
+    """The fsspec file system that reads addresses such as `s3://bucket/key`, with the user's settings for it.
+
+    Those are the environment's (AWS_PROFILE, FSSPEC_S3_ENDPOINT_URL and the like) or fsspec's own files. Without any
+    credentials, S3 buckets are read anonymously.
+
+    Raises:
+        InputError: nothing is known by that protocol, or the package for it is not installed.
+    """
+    import fsspec
+    from fsspec.registry import known_implementations
+
+    try:
+        kind = fsspec.get_filesystem_class(protocol)
+    except (ImportError, ValueError) as error:
+        if protocol not in known_implementations:
+            raise InputError("no such protocol", where=f"{protocol}://", do="check the address") from error
+        do = "pip install s3fs" if protocol in ("s3", "s3a") else known_implementations[protocol]["err"]
+        raise InputError("needs a package that is not installed", where=f"{protocol}://", do=do) from error
+    if protocol in ("s3", "s3a") and "anon" not in fsspec.config.conf.get(protocol, {}):
+        from botocore.session import Session
+
+        return kind(anon=Session().get_credentials() is None)
+    return kind()
+
+
+def _copy_stored(url: str, file: BinaryIO, start: int, advance: Callable[[int], None], attempt: _Attempt) -> None:
+    store = store_of(urlsplit(url).scheme)
+    try:
+        size = store.info(url)["size"]
+        if start > size:
+            truncate(file, advance)
+            start = 0
+        while start < size:
+            chunk = store.cat_file(url, start=start, end=min(start + STORE_CHUNK_BYTES, size))
+            if not 0 < len(chunk) <= size - start:
+                raise _Transient(f"the store gave {len(chunk):,} bytes where {size - start:,} are left")
+            _write(file, chunk)
+            advance(len(chunk))
+            start += len(chunk)
+            attempt.reach(start)
+    except (_Transient, MachineError):
+        raise
+    except (FileNotFoundError, PermissionError) as error:
+        raise TransferError(_reason(error)) from error
+    except Exception as error:  # each store has exceptions of its own for a network that fails
+        raise _Transient(f"{type(error).__name__}: {_reason(error)}") from error
 
 
 def shown(url: str) -> str:

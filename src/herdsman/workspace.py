@@ -32,6 +32,7 @@ from typing import Any
 from herdsman import __version__
 from herdsman.errors import WorkspaceError
 from herdsman.files import TEMPORARY_SUFFIX, digest_of, read_json, sha256_file, write_json
+from herdsman.parallel import Engine
 from herdsman.progress import Progress
 
 MANIFEST, STARTED, CLOCK, SUMMARY = "manifest.json", "started.json", "clock.json", "summary.json"
@@ -48,6 +49,7 @@ class Work:
         inputs: folders of the stages it needs, by name.
         seed: the recipe's seed, for every random choice of the stage.
         workers: processes for data work.
+        engine: where these processes are.
         counts: whole numbers for the manifest (documents kept, tokens written).
         metrics: other figures for the manifest (losses, rates, scores).
     """
@@ -58,6 +60,7 @@ class Work:
     seed: int
     workers: int
     progress: Progress
+    engine: Engine = "local"
     counts: dict[str, int] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
 
@@ -126,7 +129,14 @@ class Workspace:
 
     @contextmanager
     def stage(
-        self, name: str, fingerprint: str, needs: tuple[str, ...], seed: int, workers: int, progress: Progress
+        self,
+        name: str,
+        fingerprint: str,
+        needs: tuple[str, ...],
+        seed: int,
+        workers: int,
+        progress: Progress,
+        engine: Engine = "local",
     ) -> Iterator[Work]:
         """Prepares the stage's folder, yields its `Work`, and writes the manifest when the block ends without error."""
         out = _made(self.folder(name))
@@ -140,7 +150,7 @@ class Workspace:
         clock = _Clock(out / "logs" / CLOCK)
         progress.beat = clock.beat
         self.event("started", stage=name, fingerprint=fingerprint, resumed=started is not None)
-        work = Work(name, out, {need: self.folder(need) for need in needs}, seed, workers, progress)
+        work = Work(name, out, {need: self.folder(need) for need in needs}, seed, workers, progress, engine)
         try:
             yield work
         except BaseException as error:

@@ -9,8 +9,8 @@ import pytest
 
 from herdsman.documents.blocks import CODE, ITEM, PROSE, ROW, TERM
 from herdsman.documents.extract import extract
-from herdsman.documents.filter_options import FilterOptions
 from herdsman.documents.hostile import HostileMarkup
+from herdsman.documents.options import DocumentsOptions
 from herdsman.documents.page_to_document import DROPPED_CHARS, Candidate, Dropped, document_of
 
 CODE_BLOCK = """def visit(node, depth=0):
@@ -197,7 +197,7 @@ def test_hostile_pages_cost_little_and_end_in_a_document_or_a_reason(name: str) 
         "licence": "",
     }
     start = time.process_time()
-    result = document_of(page, FilterOptions())
+    result = document_of(page, DocumentsOptions())
     seconds = time.process_time() - start
     assert isinstance(result, Candidate | Dropped)
     if isinstance(result, Dropped):
@@ -217,7 +217,7 @@ def test_markup_that_parsers_choke_on_is_refused_before_it_is_parsed(name: str) 
 
 def test_a_hostile_page_is_dropped_by_name() -> None:
     page = {"url": "https://a.example/", "html": b"<div>" * 100_000, "content_type": ""}
-    dropped = document_of(page, FilterOptions())
+    dropped = document_of(page, DocumentsOptions())
     assert isinstance(dropped, Dropped)
     assert dropped.dropped_by == "hostile markup"
     assert "1,000 elements deep" in dropped.reason
@@ -240,3 +240,78 @@ def test_control_characters_are_no_text() -> None:
     page = "<p>a\x01b\x7fc\x85d\x9fe\x00f\x1bg¶ \u2028h\tk</p>"
     assert extract(page.encode(), "text/html; charset=utf-8").text == "abcdefg¶ h k"
     assert extract(b"<p>a\x02b</p>").text == "ab"
+
+
+PROSE_TEXT = "The mill was built of stone from the quarry above the village, and it stood there for two hundred years. "
+
+
+def test_teasers_of_other_articles_do_not_pass_for_the_article() -> None:
+    teaser = (
+        f'<article><h3><a href="/x">Floods again</a></h3><div class="entry-content">{PROSE_TEXT * 3}</div></article>'
+    )
+    page = f"""<body><div class="column"><h1>The mill</h1><p>{PROSE_TEXT * 4}</p></div>
+    <aside class="sidebar"><div class="navigation">{teaser * 5}</div></aside></body>"""
+    text = extract(page.encode()).text
+    assert text.count("quarry") == 4
+    assert "Floods" not in text
+
+
+def test_a_body_of_text_speaks_against_the_name_around_it() -> None:
+    page = f"""<div class="story-metadata-share"><div class="article-body"><p>{PROSE_TEXT * 5}</p></div></div>
+    <div class="share">Post Mail</div>"""
+    assert extract(page.encode()).text.count("quarry") == 5
+
+
+def test_what_a_program_was_to_show_is_read_if_there_is_nothing_else() -> None:
+    page = f'<div style="display: none"><p>{PROSE_TEXT * 60}</p></div><p>Please wait.</p>'
+    assert extract(page.encode()).text.count("quarry") == 60
+    shown = f'<div style="display: none"><p>Subscribe now, {PROSE_TEXT}</p></div><p>{PROSE_TEXT * 9}</p>'
+    assert "Subscribe" not in extract(shown.encode()).text
+
+
+def test_names_dates_and_links_around_an_article_are_left_out_and_inside_it_are_kept() -> None:
+    page = f"""<article><p>By Jane Miller</p><p>March 4, 2026, 10:31</p><p>{PROSE_TEXT * 2}</p>
+    <p>It burned on March 4, 1911.</p><p>Advertisement</p><p>{PROSE_TEXT * 2}</p><p>Tags: mills, stone</p>
+    <p><a href="/">More of our stories about mills</a></p></article>"""
+    assert extract(page.encode()).text == "\n\n".join(
+        [(PROSE_TEXT * 2).strip(), "It burned on March 4, 1911.", (PROSE_TEXT * 2).strip()]
+    )
+
+
+def test_short_lines_of_a_page_of_code_are_kept() -> None:
+    page = f"<main><p>Version 2.1, March 4, 2026</p><p>{PROSE_TEXT}</p><pre>make mill</pre><p>Since 1.2</p></main>"
+    text = extract(page.encode()).text
+    assert "Version 2.1" in text
+    assert text.endswith("Since 1.2")
+
+
+def test_a_table_that_turns_out_to_lay_out_loses_no_cell_and_no_neighbour() -> None:
+    page = f"""<main><table><tr><td>left</td><td><ul><li>one</li><li>two</li></ul></td></tr>
+    <tr><td class="nav">menu</td><td>right</td></tr></table><p>{PROSE_TEXT}</p></main>"""
+    text = extract(page.encode()).text
+    assert [word for word in ("left", "one", "two", "right", "quarry") if word not in text] == []
+    data = f'<main><table><tr><td class="nav"><div>a</div></td><td>b</td></tr></table><p>{PROSE_TEXT}</p></main>'
+    assert extract(data.encode()).text.startswith("a | b\n\nThe mill")
+
+
+def test_elements_without_an_end_hold_nothing() -> None:
+    page = f'<article><meta class="copyright"><hr class="ads"><p>{PROSE_TEXT * 3}</p></article>'
+    assert extract(page.encode()).text.count("quarry") == 3
+
+
+def test_joiners_that_persian_is_written_with_are_kept() -> None:
+    assert (
+        extract("<p>می\u200cخواهم so\u00adft\u200b</p>".encode(), "text/html; charset=utf-8").text
+        == "می\u200cخواهم soft"
+    )
+
+
+def test_markdown_on_request() -> None:
+    plain, marked = extract(SPHINX_PAGE.encode()), extract(SPHINX_PAGE.encode(), markdown=True)
+    assert "# Walking trees\n" in marked.text
+    assert "\n## Depth first\n" in marked.text
+    assert f"```\n{CODE_BLOCK}\n```" in marked.text
+    assert "- children are seen from left to right\n" in marked.text
+    assert "| Strategy | Memory |\n| --- | --- |\n| depth first | depth |\n" in marked.text
+    assert len(marked.kinds) == marked.text.count("\n") + 1
+    assert plain.features == marked.features

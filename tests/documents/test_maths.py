@@ -75,3 +75,16 @@ def test_formulas_are_counted_and_other_images_are_left() -> None:
     markup, count = write_latex('<img class="math" alt="x"><img class="photo" alt="A dog"><math><mi>y</mi></math>')
     assert count == 2
     assert 'alt="A dog"' in markup
+
+
+def test_texts_of_images_that_hold_formulas_or_drawings() -> None:
+    tex, count = write_latex(r'<img src="a.png" alt="\sqrt{2}"><img src="https://x.example/latex.php?x" alt="a+b">')
+    assert (tex, count) == (r"\(\sqrt{2}\)\(a+b\)", 2)
+    photo = '<img src="b.png" alt="Data flows from the reader to the writer">'
+    assert write_latex(photo) == (photo, 0)  # a photograph in an article
+    assert write_latex(f"<pre>x</pre>{photo}")[0] == "<pre>x</pre> Data flows from the reader to the writer "
+
+
+def test_what_mathjax_2_rendered_does_not_say_the_formula_again() -> None:
+    page = '<span class="MathJax" id="m"><span class="math">x2</span></span><script type="math/tex">x^2</script>'
+    assert write_latex(page) == (r"\(x^2\)", 1)

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from herdsman.documents.privacy import luhn, mask
+from herdsman.documents.national_ids import luhn
+from herdsman.documents.privacy import mask
 
 PRIVATE = [
     ("Write to jane.doe+news@mill-owners.co.uk today", "Write to name@example.org today", "email"),
@@ -31,6 +32,28 @@ PRIVATE = [
     ("GB33BUKB20201555555555 AND MORE", "XX00 0000 0000 0000 AND MORE", "iban"),
     ("GB33 BUKB 2020 1555 5555 55 PAID", "XX00 0000 0000 0000 PAID", "iban"),
 ]
+# Numbers that authorities and standards print as examples, or made up so that their check digits hold.
+NATIONAL = {
+    "us": ("SSN 536-22-1234.", "SSN 536-00-1234."),
+    "uk spaced": ("AB 12 34 56 C", "GB 12 34 56 C"),
+    "uk": ("National Insurance number: AB123456C", "part number AB123456C"),
+    "de": ("Steuer-ID 86 095 742 719", "Steuer-ID 86 095 742 718"),
+    "fr": ("1 85 05 78 006 084 91", "1 85 05 78 006 084 36"),
+    "es": ("DNI: 12345678Z", "DNI: 12345678A"),
+    "es label": ("NIE X-1234567-L", "model X-1234567-L"),
+    "it": ("RSSMRA85T10A562S", "RSSMRA85T10A562T"),
+    "nl": ("BSN 111222333", "BSN 111222334"),
+    "br": ("529.982.247-25", "529.982.247-24"),
+    "br label": ("CPF 52998224725", "build 52998224725"),
+    "in": ("Aadhaar no. 2341 2341 2346", "Aadhaar no. 2341 2341 2347"),
+    "cn": ("11010519491231002X", "110105194912310021"),
+    "cn date": ("11010519491231002X", "11010519491331002X"),
+    "pl": ("PESEL 44051401359", "PESEL 44051401358"),
+    "se": ("personnummer 811228-9874", "personnummer 811228-9875"),
+    "se label": ("pnr 19811228-9874", "job 19811228-9874"),
+    "kr": ("900101-1234568", "900101-1234567"),
+    "ch": ("756.9217.0769.85", "756.9217.0769.84"),
+}
 NOT_PRIVATE = [
     "user@example.com, a@b.example, root@server.example.net, x@localhost, y@mail.test",  # RFC 2606
     "git clone git@github.com:mill/wheel.git",
@@ -52,12 +75,24 @@ NOT_PRIVATE = [
     "555-0123 is fiction, and so are (555) 555-0142 and +1 555 555 0100",
     "DE75 5121 0800 1245 1261 98 fails the check, ZZ75 5121 0800 1245 1261 99 is no country",
     "pages 100-200-3000, 12.345.6789, RFC 2606, 404-555",
+    "000-00-0000, 666-12-3456, 078-05-1120 and 123-45-6789 are nobody's numbers; 20240501-1234 is a build",
+    "SHA 536221234, part 536-22-12345, 1-536-22-1234, serial RSSMRA85T10A562, 52998224725, 86095742719, 44051401359",
 ]
 
 
 @pytest.mark.parametrize(("text", "masked", "kind"), PRIVATE)
 def test_private_data_is_masked(text: str, masked: str, kind: str) -> None:
     assert mask(text) == (masked, {kind: 1} if kind else {})
+
+
+@pytest.mark.parametrize("name", NATIONAL)
+def test_national_ids_are_masked_and_those_that_fail_a_check_are_not(name: str) -> None:
+    valid, invalid = NATIONAL[name]
+    masked, counts = mask(f"Of {valid} it is said.")
+    assert counts == {"national id": 1}
+    assert "000-00-0000" in masked
+    assert mask(masked) == (masked, {})
+    assert mask(f"Of {invalid} it is said.") == (f"Of {invalid} it is said.", {})
 
 
 @pytest.mark.parametrize("text", NOT_PRIVATE)

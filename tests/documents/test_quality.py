@@ -1,15 +1,13 @@
-"""The rubric ranks as it says, and the classifier learns the rubric's judgement, the same way every time."""
+"""The rubric ranks as it says, and its clear cases are the ends of each language's range."""
 
 from __future__ import annotations
-
-import random
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from herdsman.documents import quality
 from herdsman.documents.extract import extract
-from herdsman.documents.quality import MIN_LABELLED, Classifier, choose_labelled, prepared, rubric, train_classifier
+from herdsman.documents.quality import rubric
 
 RIVERS = ("Aller", "Bode", "Chemnitz", "Dill", "Eder", "Fulda", "Gera", "Havel", "Ilm", "Jagst", "Kocher", "Lahn")
 GOOD = "<h1>Rivers</h1>" + "".join(
@@ -40,34 +38,18 @@ def test_explained_code_is_no_fault() -> None:
     assert graded(GOOD + "<pre>print('a river')\n</pre>" * 6) == pytest.approx(graded(GOOD), abs=0.05)
 
 
-def test_both_ends_of_the_range_are_labelled() -> None:
-    scores = np.random.default_rng(1).permutation(np.arange(10 * MIN_LABELLED)) / 1000
-    labels = choose_labelled(scores)
-    assert len(labels) == 4 * MIN_LABELLED
-    worst_of_best = min(scores[label.index] for label in labels if label.best)
-    assert worst_of_best > max(scores[label.index] for label in labels if not label.best)
-    assert [label.index for label in labels] == sorted(label.index for label in labels)
-    assert choose_labelled(scores[: 5 * MIN_LABELLED - 1]) == []
-
-
-def test_classifier_learns_and_repeats_itself(tmp_path: Path) -> None:
-    rng = random.Random(1)
-
-    def text(best: bool) -> str:
-        words = "river hill travel bridge people country" if best else "buy stock cart price click offer"
-        return " ".join(rng.choice([*words.split(), "the", "of", "and"]) for _ in range(120))
-
-    examples = [(text(number % 2 == 0), number % 2 == 0) for number in range(2 * MIN_LABELLED)]
-    unseen = [(text(number % 2 == 0), number % 2 == 0) for number in range(40)]
-    for name in ("one", "two"):
-        train_classifier(examples, tmp_path / name, seed=3)
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
-    student = Classifier(tmp_path / "one")
-    for unseen_text, best in unseen:
-        assert (student.score(unseen_text) > 0.5) == best
-    assert 0 <= student.score("") <= 1
-
-
-def test_texts_are_prepared_as_one_line() -> None:
-    assert prepared("Two\nlines, 30 Words!") == "two lines , 30 words !"
+def test_ends_are_those_of_each_language(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quality, "MIN_LABELLED", 4)
+    grades = np.concatenate([np.arange(40) / 100, 0.6 + np.arange(40) / 100, [0.0, 1.0]])
+    languages = np.array(["en"] * 40 + ["de"] * 40 + ["fr"] * 2)
+    ends = dict(quality.choose_ends(grades, languages))
+    assert ends == {
+        place: place % 40 >= 32
+        for start in (0, 40)
+        for place in (*range(start, start + 8), *range(start + 32, start + 40))
+    }
+    assert quality.choose_ends(grades[:19], languages[:19]) == []
+    monkeypatch.setattr(quality, "MAX_LABELLED", 10)
+    fewer = dict(quality.choose_ends(grades, languages))
+    assert set(fewer.items()) < set(ends.items())
+    assert {0, 39, 40, 79} <= set(fewer)

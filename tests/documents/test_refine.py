@@ -16,9 +16,9 @@ import pytest
 from herdsman.documents import quality
 from herdsman.documents import refine as refine_module
 from herdsman.documents.options import DocumentsOptions
-from herdsman.documents.refine import newest_of_address, refine
-from herdsman.documents.store import KEPT, read_documents, read_dropped
-from herdsman.documents.summary import NEAR_DUPLICATE, REPEATED_LINES, URL_DUPLICATE
+from herdsman.documents.refine import refine
+from herdsman.documents.steps import NEAR_DUPLICATE, REPEATED_LINES, SEMANTIC_DUPLICATE, URL_DUPLICATE
+from herdsman.documents.store import FACTS, KEPT, read_documents, read_dropped, read_facts
 from herdsman.errors import InputError
 from herdsman.files import read_json, sha256_file
 from herdsman.pages.page import Page
@@ -153,7 +153,7 @@ def test_lines_that_many_pages_repeat_are_gone(refined: Path, summary: dict[str,
 
 
 def test_a_document_of_which_too_little_is_left_is_dropped(pages_folder: Path, tmp_path: Path) -> None:
-    options = DocumentsOptions(lines_left_share=0.99, held_out_share=0.2)
+    options = DocumentsOptions(duplicates={"lines_left_share": 0.99}, held_out_share=0.2)
     refine(options, work_in(tmp_path, pages_folder))
     dropped = {
         row["url"].rpartition("/")[2]: row for row in read_dropped(tmp_path) if row["dropped_by"] == REPEATED_LINES
@@ -170,7 +170,7 @@ def test_splits_tiers_and_mix(refined: Path, summary: dict[str, Any]) -> None:
     best = [row["quality"] for row in rows if row["tier"] == "best"]
     rest = [row["quality"] for row in rows if row["tier"] == "rest"]
     assert min(best) > max(rest)
-    assert len(best) / len(rows) == pytest.approx(OPTIONS.best_share, abs=0.1)
+    assert len(best) / len(rows) == pytest.approx(OPTIONS.quality.best_share, abs=0.1)
     mix = read_json(refined / "mix.json")
     trained = {f"{row['category']}.{row['tier']}" for row in rows if row["split"] == "train"}
     for name in ("pretrain", "anneal"):
@@ -219,27 +219,70 @@ def test_killed_again_and_again_it_ends_in_the_same_bytes(
 ) -> None:
     """Each run is killed with SIGKILL while it writes its n-th file; the last one is left to finish."""
     kills = 0
-    for writes in (3, 5, 8, 9, 6):
+    for writes in (5, 20, 33, 9, 50, 30, 21, 40):
         command = [sys.executable, "-c", KILLED, str(tmp_path / "killed"), str(pages_folder), str(writes)]
         (tmp_path / "killed").mkdir(exist_ok=True)
         kills += subprocess.run(command, env=os.environ, timeout=120).returncode == -signal.SIGKILL
-    assert kills >= 4
+    assert kills >= 6
     monkeypatch.setattr(quality, "MIN_LABELLED", 5)
     for name in ("killed", "straight"):
         refine(OPTIONS, work_in(tmp_path / name, pages_folder))
     assert digests(tmp_path / "killed") == digests(tmp_path / "straight")
-    assert read_json(tmp_path / "straight" / "summary.json")["quality"]["judge"] == "classifier"
+    assert read_json(tmp_path / "straight" / "summary.json")["quality"]["models"]["quality"]["models"]
 
 
 def test_buckets_of_documents_count_lines_by_themselves(pages_folder: Path, tmp_path: Path) -> None:
-    options = DocumentsOptions(line_bucket_documents=6, held_out_share=0.2)
+    options = DocumentsOptions(duplicates={"line_bucket_documents": 6}, held_out_share=0.2)
     refine(options, work_in(tmp_path, pages_folder))
     assert any(NOTICE in row["text"] for row in read_documents(tmp_path))  # never more than six times in a bucket
 
 
-def test_newest_of_an_address_wins_and_of_equal_ones_the_first() -> None:
-    addresses, dates = ["a", "b", "a", "a", "c"], ["2020", "", "2022", "2022", "2019"]
-    assert newest_of_address(addresses, dates).tolist() == [2, 1, 2, 2, 4]
+def test_the_first_of_repeated_lines_can_stay(pages_folder: Path, tmp_path: Path) -> None:
+    refine(
+        DocumentsOptions(duplicates={"line_mode": "keep_first"}, held_out_share=0.2), work_in(tmp_path, pages_folder)
+    )
+    assert sum(NOTICE in row["text"] for row in read_documents(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(("keep", "stays"), [("newest", "short"), ("longest", "long"), ("best", "long")])
+def test_which_of_near_duplicates_stays(keep: str, stays: str, tmp_path: Path) -> None:
+    more = "<p>Nobody knows what became of the mill in the years after that, and nobody ever asked.</p>"
+    both = [page("long", prose("twice", 6) + more, 1), page("short", prose("twice", 6), 3)]
+    (tmp_path / "pages").mkdir()
+    list(write_shards(iter(both), "by hand", "CC0", tmp_path / "pages", "pages", 1_000_000))
+    options = DocumentsOptions(duplicates={"keep": keep}, held_out_share=0.2)
+    refine(options, work_in(tmp_path / "out", tmp_path / "pages"))
+    assert [row["url"].rpartition("/")[2] for row in read_documents(tmp_path / "out")] == [stays]
+
+
+def test_semantic_duplicates_go_if_asked_for(pages_folder: Path, tmp_path: Path) -> None:
+    options = DocumentsOptions(
+        duplicates={"semantic": True, "semantic_similarity": 0.97, "similarity": 1.0}, held_out_share=0.2
+    )
+    refine(options, work_in(tmp_path, pages_folder))
+    kept = {row["id"]: row["url"] for row in read_documents(tmp_path)}
+    gone = {row["url"]: row for row in read_dropped(tmp_path) if row["dropped_by"] == SEMANTIC_DUPLICATE}
+    for topic in TOPICS[:4]:
+        found = gone[f"https://example.org/copy/{topic}"]
+        assert kept[found["twin"]].startswith("https://example.org/")
+        assert "cosine" in found["reason"]
+
+
+def test_facts_of_every_page(refined: Path) -> None:
+    rows = [row for batch in read_facts(refined) for row in batch.to_pylist()]
+    assert list(rows[0]) == FACTS.names
+    assert Counter(row["url"] for row in rows) == Counter(page.url for page in pages())
+    assert {row["id"]: row["dropped_by"] for row in rows if row["dropped_by"]} == {
+        row["id"]: row["dropped_by"] for row in read_dropped(refined)
+    }
+    texts = {row["id"]: row["text"] for row in read_documents(refined)}
+    for row in rows:
+        if not row["dropped_by"]:
+            assert row["characters_left"] == len(texts[row["id"]])
+            assert row["characters"] >= row["characters_left"]
+            assert (row["lines_removed"] > 0) == (row["characters"] > row["characters_left"])
+        assert (row["similarity"] is not None) == (row["dropped_by"] == NEAR_DUPLICATE)
+        assert row["bytes"] > 0
 
 
 def test_no_pages_and_no_documents_are_said(tmp_path: Path) -> None:

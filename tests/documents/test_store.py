@@ -14,7 +14,7 @@ def row(number: int) -> dict[str, object]:
     texts = dict.fromkeys((field.name for field in KEPT), "ä\n")
     return texts | {
         "id": f"{number:032x}", "split": "held_out" if number % 3 == 0 else "train", "quality": 0.5,
-        "language_score": 0.25,
+        "language_score": 0.25, "reference": None,
     }  # fmt: skip
 
 

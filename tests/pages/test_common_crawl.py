@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from herdsman.errors import InputError, NetworkError
-from herdsman.pages import common_crawl
+from herdsman.pages import common_crawl, remote
 from herdsman.pages.gather import gather
 from herdsman.pages.options import PagesOptions
 from herdsman.pages.shards import read_pages
@@ -29,7 +29,7 @@ FILES = [f"{CRAWL}/segments/17{number}/warc/CC-MAIN-{number}.warc.gz" for number
 def web(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Web]:
     monkeypatch.setenv("HERDSMAN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(common_crawl, "CLIENT", replace(common_crawl.CLIENT, retries=2, backoff_seconds=0.001))
+    monkeypatch.setattr(remote, "CLIENT", replace(remote.CLIENT, retries=2, backoff_seconds=0.001))
     with serve() as web:
         web.files["/" + LIST] = ("application/gzip", gzip.compress("\n".join(FILES).encode()))
         for number, path in enumerate(FILES):
@@ -78,7 +78,7 @@ def test_a_mirror_on_this_machine(web: Web, tmp_path: Path) -> None:
 
 def test_a_missing_file_is_one_sentence(web: Web, tmp_path: Path) -> None:
     path = FILES[0].replace("-0.", "-9.")
-    with pytest.raises(NetworkError, match=r"CC-MAIN-9.*404.*: cannot be fetched from Common Crawl; check") as caught:
+    with pytest.raises(NetworkError, match=r"CC-MAIN-9.*404.*: cannot be fetched; check the path") as caught:
         stage(tmp_path / "herd", options(web, path))
     assert "\n" not in str(caught.value)
 

@@ -159,10 +159,13 @@ def test_finished_files_are_not_read_again(sources: Path, tmp_path: Path, monkey
     [
         ("nowhere", "nowhere: no such file or folder; correct pages.sources in the recipe"),
         ("*.none", "*.none: no file matches; correct pages.sources in the recipe"),
-        ("https://example.org/", "https://example.org/: an address is not a source of pages; name a file on this"),
-        ("file.txt", "file.txt: not a WARC file; sources are .warc and .warc.gz files, folders of HTML,"),
+        (
+            "https://example.org/",
+            "https://example.org/: not the address of a WARC file; addresses end in .warc or .warc.gz",
+        ),
+        ("file.txt", "file.txt: not a WARC file; sources are .warc and .warc.gz files, lists of them"),
         ("bare", "bare: no .html or .htm file in this folder; name WARC files by a pattern"),
-        ("crawl-data/x", "crawl-data/x: not a Common Crawl path of WARC files; take one from"),
+        ("crawl-data/x", "crawl-data/x: not a Common Crawl path of WARC files; name a crawl, such as"),
         ("empty.warc", "pages.sources: no page in any source (1 empty file)"),
         ("noise.warc.gz", "pages.sources: no page in any source (1 broken record)"),
     ],
@@ -209,6 +212,28 @@ def test_two_folders_of_one_name_stay_apart(tmp_path: Path) -> None:
         ("html:///html/index.html", b"<p>one"),
         ("html:///html-2/index.html", b"<p>two"),
     ]
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    """As Linux allows them: bytes of other encodings, line breaks, signs that mean something in addresses."""
+    folder = tmp_path / os.fsdecode(b"caf\xe9 #1")
+    folder.mkdir()
+    names = [
+        b"\xe9t\xe9.html",
+        b"a\nb.html",
+        b"50%.html",
+        b"what?#.HTM",
+        "日本.html".encode("shift_jis"),
+        "ü".encode() + b".html",
+    ]
+    for name in names:
+        (folder / os.fsdecode(name)).write_bytes(b"<p>" + name)
+    options = PagesOptions(sources=[os.fsdecode(os.fsencode(folder))])
+    for workers in (1, 2):
+        pages = list(read_pages(stage(tmp_path / f"herd{workers}", options, workers).folder("pages")))
+        assert sorted(page["html"] for page in pages) == sorted(b"<p>" + name for name in names)
+        assert {page["domain"] for page in pages} == {"caf%EF%BF%BD%20%231"}, "a name shown as text"
+        assert len({page["url"] for page in pages}) == len(names)
 
 
 def test_pages_of_a_real_package() -> None:

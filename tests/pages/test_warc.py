@@ -262,3 +262,16 @@ def test_a_record_without_an_address_is_counted() -> None:
     pages, skipped = read(data)
     assert pages == []
     assert skipped == {"no address": 1}
+
+
+def test_records_in_segments_are_counted() -> None:
+    """A page that is spread over several records (ISO 28500, section 7) would be half a page."""
+    file = io.BytesIO()
+    writer = WARCWriter(file, gzip=True)
+    record(writer, "http://example.org/0", html(0), WARC_Segment_Number="1")
+    record(writer, "http://example.org/0", html(1), kind="continuation", WARC_Segment_Number="2")
+    record(writer, "http://example.org/1", html(2), kind="conversion")
+    record(writer, "http://example.org/2", html(3))
+    pages, skipped = read(file.getvalue())
+    assert [page.html for page in pages] == [html(3)]
+    assert skipped == {"segmented record": 1}

@@ -103,9 +103,9 @@ def documents() -> dict[str, Any]:
 
     steps = [
         ("pages", 2334, 98_400_000),
-        ("extracted", 2301, None),
-        ("language", 2296, None),
-        ("filters", 2090, 24_600_000),
+        ("extracted", 2301, 31_000_000),
+        ("filters", 2095, 24_700_000),
+        ("language", 2090, 24_600_000),
         ("url dedup", 2088, 24_500_000),
         ("near-duplicates", 861, 11_900_000),
         ("lines", 848, 10_800_000),
@@ -113,12 +113,24 @@ def documents() -> dict[str, Any]:
     ]
     newer = {"url": "pypi://python-doc/3.9/tutorial/files.html", "text": NEWER}
     older = {"url": "pypi://python-doc/2.7/tutorial/files.html", "text": OLDER}
+
+    def part(name: str, share: float) -> dict[str, Any]:
+        counts = {
+            "documents": [int(share * n) for _, n, _ in steps],
+            "characters": [int(share * c) for _, _, c in steps],
+        }
+        return {"name": name, **counts}
+
     return {
         "pages": 2334,
         "funnel": [{"step": step, "documents": number, "characters": size} for step, number, size in steps],
+        "funnels": {
+            "source": [part("python-doc", 0.9), part(HOSTILE, 0.1)],
+            "language": [part("en", 1), part("", 0.01)],
+        },
         "dropped": {
             "no text": dropped(33, "no text on the page", HOSTILE),
-            "language": dropped(5, "language not known", "?????"),
+            "language unclear": dropped(5, "language not known", "?????"),
             "short lines": dropped(206, "half of the lines are short", "A\nB\nC\nD\n" * 30),
             "near-duplicates": dropped(1227, "near copy", OLDER),
             "lines": dropped(13, "repeated lines leave too little", "Next topic\nPrevious topic"),
@@ -158,7 +170,12 @@ def documents() -> dict[str, Any]:
             "histogram": [2, 3, 8, 14, 19, 22, 30, 41, 52, 60, 71, 82, 90, 94, 80, 66, 48, 33, 22, 11],
             "threshold": 0.71,
             "judge": "classifier",
+            "models": {
+                "quality": {"labels": "rubric", "learned": 520, "evaluation": {"documents": 61, "auc": 0.97}},
+                "reference": {"labels": "judge", "learned": 4},
+            },
         },
+        "memory": {"signatures": 1_045_632},
         "mix": {
             "pretrain": {
                 "general.best": 0.12,
@@ -180,7 +197,19 @@ def documents() -> dict[str, Any]:
                 "multilingual.best": 0.04,
                 "multilingual.rest": 0.04,
             },
-            "ledger": [{"category": "code", "target": 0.17, "given": 0.17, "available": 1_200_000, "epochs": 0.3}],
+            "ledger": [
+                {
+                    "category": "code",
+                    "target": 0.17,
+                    "given": 0.17,
+                    "available": 1_200_000,
+                    "epochs": 0.3,
+                    "cut": 840_000,
+                }
+            ],
+            "topic_ledger": [
+                {"category": "code", "topic": "sport", "weight": 0.5, "given": 0.01, "available": 9_000, "epochs": 2.0}
+            ],
         },
         "domains": [],
         "held_out": {"documents": 43, "characters": 540_000},

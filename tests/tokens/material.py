@@ -13,6 +13,7 @@ from pydoc_data import topics
 from typing import Any
 
 from herdsman.documents.store import KEPT, write_rows
+from herdsman.files import write_json
 from herdsman.progress import SILENT
 from herdsman.tokens.learn import learn_tokenizer
 from herdsman.tokens.options import TokenizerOptions, TokensOptions
@@ -83,6 +84,7 @@ def document(text: str, number: int, **fields: Any) -> dict[str, Any]:
         "source": f"source {number % 2}",
         "licence": "PSF-2.0",
         "category": ("general", "code", "reasoning")[number % 3],
+        "topic": ("science", "sport", "")[number // 3 % 3],
         "quality": 0.5,
         "tier": "best" if number % 4 == 0 else "rest",
         "split": "held_out" if number % 10 == 9 else "train",
@@ -96,11 +98,14 @@ def real_documents() -> list[dict[str, Any]]:
     return [document(text, number) for number, text in enumerate(texts)]
 
 
-def write_documents(folder: Path, documents: Sequence[dict[str, Any]], shards: int = 1) -> Path:
+def write_documents(
+    folder: Path, documents: Sequence[dict[str, Any]], shards: int = 1, apart: Sequence[str] = ()
+) -> Path:
     """Lays documents into shards as the documents stage does."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(shards):
         write_rows(folder / f"kept-{number:05d}.parquet", documents[number::shards], KEPT)
+    write_json(folder / "mix.json", {"topics": list(apart)})
     return folder
 
 

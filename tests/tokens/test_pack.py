@@ -44,6 +44,18 @@ def test_every_training_document_lies_whole_in_the_stream_of_its_category_and_ti
     assert sorted(seen) == sorted(id for id, row in rows.items() if row["split"] == "train" and row["text"])
 
 
+def test_topics_that_the_mix_weighs_have_streams_of_their_own(herd: Workspace, tmp_path: Path) -> None:
+    rows = {row["id"]: row for row in real_documents()}
+    write_documents(tmp_path / "documents", list(rows.values()), apart=["sport"])
+    inputs = {"documents": tmp_path / "documents", "tokenizer": herd.folder("tokenizer")}
+    pack(TokensOptions(), Work("tokens", tmp_path / "tokens", inputs, 1, 1, SILENT))
+    streams = TokenStreams.open(tmp_path / "tokens").streams
+    assert {name.split(".")[1] for name in streams if name.count(".") == 2} == {"sport"}
+    for name, stream in streams.items():
+        for id in stream.documents:
+            assert (rows[bytes(id).hex()]["topic"] == "sport") == (".sport." in name)
+
+
 def test_the_ledger_counts_what_lies_there(herd: Workspace, streams: TokenStreams) -> None:
     rows = [row for row in real_documents() if row["split"] == "train" and row["text"]]
     ledger = streams.ledger()

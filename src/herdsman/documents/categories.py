@@ -14,7 +14,7 @@ FORMULAS_PER_1000_CHARS = 0.5
 REASONING_WORDS, REASONING_WORDS_SHARE = 4, 0.012  # different ones, and their share of the words outside code
 CODE_SHARE, SOURCE_SHARE = 0.2, 0.6  # of the characters in code blocks: a page about code, and hardly anything else
 _READ_CHARS = 50_000
-_ENGLISH = ("en", "und")
+ENGLISH = ("en", "und")
 _WORD = re.compile(r"[a-z]{2,}")
 _MATHEMATICAL = (
     "theorem theorems lemma proof proofs prove proved corollary axiom axioms hypothesis equation equations inequality"
@@ -35,7 +35,7 @@ def categorise(language: str, text: str, kinds: str, features: dict[str, float])
         kinds: the kind of each line of `text`, see `extract.Extract`.
         features: those of `extract`.
     """
-    if language not in _ENGLISH:
+    if language not in ENGLISH:
         return "multilingual"
     chars = max(features["chars"], 1)
     code_share = features["code_chars"] / chars

@@ -12,6 +12,8 @@ MAX_DEPTH = 1_000  # nested elements; the deepest real pages reach about 200, an
 MAX_SEARCHES = 30_000_000  # open elements looked at by closing tags that close none of the innermost
 MAX_COPIES = 3_000_000  # elements that unclosed formatting tags may be multiplied into
 MAX_ATTRIBUTES = 5_000  # words in one tag
+MAX_STRAY_CELLS = 10_000  # table cells outside of tables, which a parser ignores at a cost that grows with their number
+MAX_BYTES = 16 << 20  # of a page; no page for people has more, and one line of 50 MB keeps every later step busy
 _TAGS_WORTH_COUNTING = 2_000  # below this, the worst markup costs less than a second
 _LONG_TAG_CHARS = 50_000
 
@@ -28,6 +30,7 @@ _FORMATTING = frozenset({
 _SCOPES = frozenset({
     "table", "template", "object", "applet", "marquee", "svg", "math",
 })  # fmt: skip
+_TABLE_PARTS = frozenset({"td", "th", "tr", "thead", "tbody", "tfoot", "colgroup", "col", "caption"})
 _INLINE = frozenset({
     "span", "label", "abbr", "acronym", "cite", "dfn", "kbd", "samp", "var", "q", "sub", "sup", "ins", "del", "mark",
     "time", "bdi", "bdo", "ruby", "data",
@@ -45,8 +48,11 @@ def refuse_hostile(text: str) -> None:
 
     Raises:
         HostileMarkup: elements nested beyond `MAX_DEPTH`, floods of stray closing tags, formatting tags that every
-            later block repeats, or a tag with thousands of attributes.
+            later block repeats, thousands of table cells outside of tables, a tag with thousands of attributes, or a page
+            of more than `MAX_BYTES`.
     """
+    if len(text) > MAX_BYTES:
+        raise HostileMarkup(f"more than {MAX_BYTES >> 20} MiB of HTML")
     if text.count("<") > _TAGS_WORTH_COUNTING:
         _refuse_nesting(_TAG.findall(text.lower()), text)
     if len(text) > _LONG_TAG_CHARS:
@@ -60,7 +66,7 @@ def refuse_hostile(text: str) -> None:
 def _refuse_nesting(tags: list[str], text: str) -> None:
     stack: list[str] = []  # open elements as a parser would have them, formatting elements counted aside
     formatting: dict[str, int] = {}
-    open_formatting = most_formatting = searches = 0
+    open_formatting = most_formatting = searches = tables = stray_cells = 0
     for tag in tags:
         if tag[0] != "/":
             if tag in _FORMATTING:
@@ -70,8 +76,13 @@ def _refuse_nesting(tags: list[str], text: str) -> None:
                     most_formatting = open_formatting
             elif tag not in _UNCOUNTED:
                 stack.append(tag)
+                tables += tag == "table"
                 if len(stack) > MAX_DEPTH:
                     raise HostileMarkup(f"markup nested more than {MAX_DEPTH:,} elements deep")
+            elif not tables and tag in _TABLE_PARTS:
+                stray_cells += 1
+                if stray_cells > MAX_STRAY_CELLS:
+                    raise HostileMarkup(f"more than {MAX_STRAY_CELLS:,} parts of tables outside of tables")
             continue
         name = tag[1:]
         if stack and stack[-1] == name:

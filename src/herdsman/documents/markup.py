@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from resiliparse.parse.encoding import bytes_to_str, detect_encoding, map_encoding_to_html5
-from resiliparse.parse.html import HTMLTree
+from resiliparse.parse.html import HTMLParserException, HTMLTree
 
-from herdsman.documents.hostile import refuse_hostile
+from herdsman.documents.elements import end_of_element, without_spans
+from herdsman.documents.hostile import HostileMarkup, refuse_hostile
+from herdsman.documents.looks import look_at
 from herdsman.documents.maths import write_latex
 
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
@@ -27,22 +30,17 @@ _CONTROLS = re.compile("[\0-\x08\x0b\x0e-\x1f\x7f-\x9f]+")
 _CONTROL_BYTES = bytes(code for code in (*range(0x20), 0x7F) if chr(code) not in "\t\n\f\r")
 _C1_BYTES = re.compile(rb"\xc2[\x80-\x9f]")  # U+0080 to U+009F in UTF-8
 
-# What is never content, whatever page it is on. Elements first, then names that generators and site kits agree on.
-_UNSEEN = (
-    "script:not([type^='math/tex']), style, template, noscript, iframe, noembed, noframes, svg, canvas, object, embed,"
-    "video, audio, map, link, meta, title"
+# What is never content, whatever page it is on. In well-formed markup none of these can hold its own end tag in text.
+_UNSEEN = re.compile(
+    r"<(script|style|template|noscript|iframe|noembed|noframes|svg|canvas|object|video|audio|map|button|select|textarea"
+    r"|datalist|progress|meter|dialog|!--)(?=[\s>]|(?<=-))"
 )
-_NEVER_CONTENT = (
-    "button, select, textarea, datalist, input, progress, meter, dialog,"
-    "[role=navigation], [role=search], [role=menu], [role=menubar], [role=dialog], [role=alertdialog], [role=tablist],"
-    "[hidden], [style*='display:none']:not([class*=math]), [style*='display: none']:not([class*=math]),"
-    "span[aria-hidden=true]:not([class*=math]), a[aria-hidden=true], i[aria-hidden=true],"
-    ".headerlink, .anchor-link, .anchorjs-link, .permalink, .viewcode-link, .viewcode-back, .linenos, .linenodiv,"
-    ".lineno, .line-numbers-rows, .blob-num, .gutter, .MathJax, .MathJax_Preview, .MathJax_Display, .MathJax_SVG,"
-    "mjx-math, .katex-html, .sr-only, .visually-hidden, .visuallyhidden, .screen-reader-text, .onlyprint, .print-only,"
-    ".skip-link, .mw-editsection, .mw-jump-link, .navbox, .noprint"
-)
-_LAYOUT_TABLES = "table:has(table, pre, h1, h2, h3, h4, ul, ol, dl, blockquote, hr, form, p + p, div + div)"
+# What inline elements are marked with that are not shown, or that say again what stands beside them.
+_TWICE_HINTS = (
+    'aria-hidden="true"', "katex-html", "MathJax_", "sr-only", "visually", "screen-reader", "lineno", "viewcode-",
+    "anchor-link", "permalink", "mw-editsection",
+)  # fmt: skip
+_INLINE_NAME = re.compile(r"<(span|a|i|nobr|mjx-[\w-]+|small|em|b|strong|label|time)(?=\s)")
 
 
 @dataclass(frozen=True)
@@ -52,14 +50,12 @@ class Markup:
     Attributes:
         html: the serialised body; attribute values are quoted, `<` and `>` in them escaped, every tag closed.
         title: text of the `title` element, or "".
-        body_chars: characters of all visible text of the body, boilerplate included, white space not.
         formulas: formulas found and written as LaTeX.
         undecodable: share of characters that the page's encoding could not decode.
     """
 
     html: str
     title: str
-    body_chars: int
     formulas: int
     undecodable: float
 
@@ -98,21 +94,46 @@ def read_markup(html: bytes, content_type: str = "") -> Markup:
     """Parses a page and hands back its body as well-formed markup, free of what is never content.
 
     Raises:
-        HostileMarkup: see `refuse_hostile`.
+        HostileMarkup: see `refuse_hostile`; also where the parser gives up, as it does when memory runs out.
     """
     text = _without_controls(decode(html, content_type))
     refuse_hostile(text)
     undecodable = text.count("\ufffd") / max(len(text), 1)
-    tree = HTMLTree.parse(text)
+    try:
+        tree = HTMLTree.parse(text)
+    except HTMLParserException as error:
+        raise HostileMarkup("the parser gave up on it") from error
     body = tree.body
+    title = " ".join((tree.title or "").split())
     if body is None:
-        return Markup("", (tree.title or "").strip(), 0, 0, undecodable)
-    for element in body.query_selector_all(_UNSEEN).values():
-        element.decompose()
-    body_chars = len("".join((body.text or "").split()))
-    for table in body.query_selector_all(_LAYOUT_TABLES).values():
-        table.setattr("data-layout", "")
-    for element in body.query_selector_all(_NEVER_CONTENT).values():
-        element.decompose()
+        return Markup("", title, 0, undecodable)
     markup, formulas = write_latex(body.html)
-    return Markup(markup, " ".join((tree.title or "").split()), body_chars, formulas, undecodable)
+    return Markup(_without_unseen(markup), title, formulas, undecodable)
+
+
+def _without_unseen(markup: str) -> str:
+    pieces, at = list[str](), 0
+    for match in _UNSEEN.finditer(markup):
+        if match.start() >= at:
+            ending = "-->" if match[1] == "!--" else f"</{match[1]}>"
+            end = markup.find(ending, match.end())
+            if end >= 0:  # else it stands in the middle of a tag
+                pieces.append(markup[at : match.start()])
+                at = end + len(ending)
+    pieces.append(markup[at:])
+    markup = "".join(pieces)
+    spans = sorted({span for hint in _TWICE_HINTS if hint in markup for span in _hidden(markup, hint)})
+    return without_spans(markup, spans) if spans else markup
+
+
+def _hidden(markup: str, hint: str) -> Iterator[tuple[int, int]]:
+    """Start and end of the inline elements whose start tag holds the hint and means it."""
+    at = markup.find(hint)
+    while at >= 0:
+        start, end = markup.rfind("<", 0, at), markup.find(">", at) + 1
+        name = _INLINE_NAME.match(markup, start)
+        if name and end:
+            attributes = markup[name.end() : end - 1]
+            if 'aria-hidden="true"' in attributes or look_at(attributes).unseen:
+                yield start, end_of_element(markup, name[1], end)
+        at = markup.find(hint, at + 1)

@@ -5,14 +5,21 @@ from __future__ import annotations
 import re
 from html import unescape
 
+from herdsman.documents.elements import end_of_element, without_spans
+
 _TEX_SCRIPT = re.compile(r'<script type="math/tex([^"]*)"[^>]*>(.*?)</script>', re.S)
 _MATHML = re.compile(r"<math\b([^>]*)>(.*?)</math>", re.S)
 _ANNOTATION = re.compile(r'<annotation[^>]*encoding="(?:application/x-|text/)tex"[^>]*>(.*?)</annotation>', re.S | re.I)
 _ALT_TEXT = re.compile(r'\balttext="([^"]*)"')
-_IMAGE = re.compile(
-    r'<img\b(?=[^>]*\bclass="[^"]*\b(?:math|latex|tex|mwe-math-fallback-image-\w+)\b)[^>]*\balt="([^"]+)"[^>]*>', re.I
+_IMAGE = re.compile(r'<img\b([^>]*?)\balt="([^"]+)"([^>]*)>')
+_IMAGE_OF_MATHS = re.compile(
+    r'\bclass="[^"]*\b(?:math|latex|tex|mwe-math-fallback-image-\w+)\b|\bsrc="[^"]*(?:latex\.php|latex\.codecogs|mathtex)'
 )
+_TEX = re.compile(r"\\[a-zA-Z]{2,}|[_^]\{")
+_WORDS = re.compile(r"[^\W\d_]{2,}")
+_ALT_WORDS = 5  # from which on the text of an image tells more than the name of a file or an icon
 _WIKI_FALLBACK = re.compile(r'<img\b[^>]*\bclass="[^"]*mwe-math-fallback-image[^>]*>')
+_RENDERED = re.compile(r'<(span|div)\s(?:[^>]*\s)?class="(?:[^"]*\s)?MathJax(?:_\w+)?[" ][^>]*>')
 _TOKEN = re.compile(r"<(/?)([a-zA-Z]+)[^>]*>|([^<]+)")
 
 _SCRIPTS = {  # MathML element -> LaTeX of its children in order
@@ -58,13 +65,23 @@ def write_latex(markup: str) -> tuple[str, int]:
         tex = source[1] if source else mathml_to_latex(body)
         return delimited(tex, 'display="block"' in attributes) if tex.strip() else ""
 
+    def image(match: re.Match[str]) -> str:
+        before, alt, after = match.groups()
+        if _IMAGE_OF_MATHS.search(before + after) or (_TEX.search(alt) and not alt.startswith("http")):
+            return delimited(alt, False)
+        # On pages of code and mathematics images are drawings, whose texts say what they show.
+        return f" {alt} " if technical and len(_WORDS.findall(alt)) >= _ALT_WORDS else match[0]
+
     if "math/tex" in markup:
-        markup = _TEX_SCRIPT.sub(script, markup)
+        # What MathJax 2 made of the scripts in a browser stands beside them in pages that were saved there.
+        rendered = ((at.start(), end_of_element(markup, at[1], at.end())) for at in _RENDERED.finditer(markup))
+        markup = _TEX_SCRIPT.sub(script, without_spans(markup, rendered))
     if "<math" in markup:
         markup = _MATHML.sub(mathml, markup)
         markup = _WIKI_FALLBACK.sub("", markup)
-    if "<img" in markup and ('class="' in markup):
-        markup = _IMAGE.sub(lambda match: delimited(match[1], False), markup)
+    if "<img" in markup:
+        technical = found > 1 or "<pre" in markup
+        markup = _IMAGE.sub(image, markup)
     return markup, found
 
 

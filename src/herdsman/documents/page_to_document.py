@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from herdsman.documents.domains import adult_words, block_list
 from herdsman.documents.extract import extract
-from herdsman.documents.filter_options import FilterOptions
-from herdsman.documents.filters import judge, measure
+from herdsman.documents.filters import first_broken
 from herdsman.documents.hostile import HostileMarkup
 from herdsman.documents.language import identify
+from herdsman.documents.measures import measure
+from herdsman.documents.options import DocumentsOptions
 from herdsman.documents.privacy import mask
 from herdsman.documents.urls import identity, normalise
 
+BLOCKED = "blocked address"
 DROPPED_CHARS = 2_000  # of a dropped document's text that are kept to look at
 
 
@@ -30,7 +33,7 @@ class Candidate:
         normalised_url: equal for addresses that lead to the same page; of those the newest is kept.
         language: ISO 639 code, "und" where there is no text to tell it from.
         kinds: for each line of `text` the kind of its block (see `blocks`), " " for an empty line.
-        features: what was measured: those of `extract` and those of `filters.measure`.
+        features: what was measured, see `filters.FEATURES`.
         masked: how many pieces of private data were masked, by kind.
     """
 
@@ -59,6 +62,8 @@ class Dropped:
         dropped_by: name of the filter.
         reason: a sentence for people, with the number that decided.
         twin: id of the kept document that it duplicates, else "".
+        characters: of the whole text; None, and no language and no features, if nothing was extracted.
+        features, masked: as in `Candidate`.
     """
 
     id: str
@@ -67,10 +72,15 @@ class Dropped:
     dropped_by: str
     reason: str
     twin: str = ""
+    characters: int | None = None
+    language: str = ""
+    language_score: float | None = None
+    features: dict[str, float] = field(default_factory=dict)
+    masked: dict[str, int] = field(default_factory=dict)
 
 
 def documents_of(
-    pages: Iterable[dict[str, Any]], options: FilterOptions
+    pages: Iterable[dict[str, Any]], options: DocumentsOptions
 ) -> tuple[list[Candidate], list[Dropped], Counter[str]]:
     """Extracts, identifies, filters and masks pages.
 
@@ -98,24 +108,34 @@ def documents_of(
     return passed, dropped, counts
 
 
-def document_of(page: dict[str, Any], options: FilterOptions) -> Candidate | Dropped:
+def document_of(page: dict[str, Any], options: DocumentsOptions) -> Candidate | Dropped:
     """The document of one page, or the reason why there is none."""
     url: str = page["url"]
+    is_on_the_web = url.startswith(("http://", "https://"))
+    if is_on_the_web and options.filters.block_lists and (listed := block_list(options.filters).category(url)):
+        reason = f"the block list {listed} has the address or its domain"
+        return Dropped(identity(url, page["html"]), url, "", BLOCKED, reason)
     try:
-        found = extract(page["html"], page["content_type"])
+        found = extract(page["html"], page["content_type"], options.markdown)
     except HostileMarkup as error:
         # There is no text; the page itself tells two hostile pages of one address apart.
         return Dropped(identity(url, page["html"]), url, "", "hostile markup", str(error))
     key = identity(url, found.text)
-    language, score = identify(found.text)
-    features = found.features | measure(found.text, found.kinds, language)
-    verdict = judge(language, score, features, options)
-    masked: dict[str, int] = {}
-    text = found.text
-    if options.mask_private:
-        text, masked = mask(text)
+    language, score = identify(found.text, found.kinds)
+    features = measure(found.text, found.kinds, language, found.features)
+    text, masked = mask(found.text)
+    pieces = sum(masked.values())
+    features |= {"adult_url_words": adult_words(url), "masked": pieces}
+    features["private"] = round(1000 * pieces / max(features["words"], 1), 4)
+    verdict = first_broken({**features, "language": language, "language_score": score}, options.filters)
+    if not options.filters.mask_private:
+        text, masked = found.text, {}
     if verdict:
-        return Dropped(key, url, text[:DROPPED_CHARS], *verdict)
+        dropped_by, reason = verdict
+        return Dropped(
+            key, url, text[:DROPPED_CHARS], dropped_by, reason, characters=len(text), language=language,
+            language_score=score, features=features, masked=masked,
+        )  # fmt: skip
     return Candidate(
         id=key,
         url=url,

@@ -1,4 +1,4 @@
-"""Private data masked: e-mail addresses, phone, card and account numbers, public IP addresses.
+"""Private data masked: e-mail addresses, phone, card, account and national identity numbers, public IP addresses.
 
 A match is replaced by a form that standards keep for examples, so code that holds one still reads as code, the text
 keeps its lines, and masking twice changes nothing. Precision comes before recall: version numbers, decorators,
@@ -9,17 +9,24 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
-EMAIL, PHONE, IP, CARD, IBAN = "email", "phone", "ip", "card", "iban"
+from herdsman.documents.national_ids import CANDIDATE, is_national_id, luhn
+
+EMAIL, PHONE, IP, CARD, IBAN, NATIONAL_ID = "email", "phone", "ip", "card", "iban", "national id"
 EMAIL_PLACEHOLDER = "name@example.org"  # RFC 2606
 PHONE_PLACEHOLDER = "+1 555 555 0100"  # 555-0100 to 555-0199 are kept for fiction in North America
 IPV4_PLACEHOLDER, IPV6_PLACEHOLDER = "192.0.2.1", "2001:db8::1"  # RFC 5737, RFC 3849
 CARD_PLACEHOLDER = "0000 0000 0000 0000"
 IBAN_PLACEHOLDER = "XX00 0000 0000 0000"
+NATIONAL_ID_PLACEHOLDER = "000-00-0000"
 
-_NUMBER = re.compile(r"[0-9][0-9 ().-]{5,}[0-9]")  # lies in each phone, card and account number and IPv4 address
+# Lies in each phone, card, account and identity number and address, and begins with a digit, which is fast to find.
+_SIGN = re.compile(
+    r"[0-9](?:[0-9 ().-]{5,}[0-9]|[0-9a-fA-F]{3}:[0-9a-fA-F]{0,4}:"
+    r"|[0-9](?:[0-9]{4}[A-D]|[A-Z][0-9]{2}[A-Z][0-9]{3}[A-Z]))"
+)
 _EMAIL = re.compile(
     r"(?<![\w.%+-])[a-z0-9][\w.%+-]{0,63}@(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.){1,8}[a-z]{2,24}(?![\w(@-])",
     re.A | re.I,
@@ -84,23 +91,37 @@ def mask(text: str) -> tuple[str, dict[str, int]]:
         The text, with as many lines as before, and how much was replaced of each kind that was found.
     """
     counts: Counter[str] = Counter()
-    has_at = "@" in text
-    if not has_at and not _NUMBER.search(text) and text.count(":") < 2:
-        return text, {}
-    lines = text.split("\n")
-    for at, line in enumerate(lines):
-        if has_at and "@" in line:
-            line = _replace(_EMAIL, _email, line, counts, EMAIL)
-        if line.count(":") > 1:
-            line = _replace(_IPV6, _ipv6, line, counts, IP)
-        if _NUMBER.search(line):
-            # Longest forms first: parts of an account number look like a phone number.
-            line = _replace(_IBAN, _iban, line, counts, IBAN)
-            line = _replace(_CARD, _card, line, counts, CARD)
-            line = _replace(_IPV4, _ipv4, line, counts, IP)
-            line = _replace(_PHONE, _phone, line, counts, PHONE)
-        lines[at] = line
-    return ("\n".join(lines) if counts else text), dict(sorted(counts.items()))
+    pieces: list[str] = []
+    done = 0
+    for sign in _signs(text):
+        if sign < done:
+            continue
+        start, end = text.rfind("\n", 0, sign) + 1, text.find("\n", sign)
+        end = len(text) if end < 0 else end
+        pieces += text[done:start], _masked(text[start:end], counts)
+        done = end
+    return ("".join([*pieces, text[done:]]) if counts else text), dict(sorted(counts.items()))
+
+
+def _signs(text: str) -> Iterator[int]:
+    """Where something stands that a piece of private data has, so that other lines need no look; in their order."""
+    found = (match.start() for match in _SIGN.finditer(text))
+    return iter(sorted([*found, *(match.start() for match in re.finditer("@", text))]) if "@" in text else found)
+
+
+def _masked(line: str, counts: Counter[str]) -> str:
+    if "@" in line:
+        line = _replace(_EMAIL, _email, line, counts, EMAIL)
+    if line.count(":") > 1:
+        line = _replace(_IPV6, _ipv6, line, counts, IP)
+    if _SIGN.search(line):
+        # Longest forms first: parts of an account number look like a phone number.
+        line = _replace(_IBAN, _iban, line, counts, IBAN)
+        line = _replace(_CARD, _card, line, counts, CARD)
+        line = _replace(CANDIDATE, _national_id, line, counts, NATIONAL_ID)
+        line = _replace(_IPV4, _ipv4, line, counts, IP)
+        line = _replace(_PHONE, _phone, line, counts, PHONE)
+    return line
 
 
 Rule = Callable[[str, str, str], str | None]  # (match, what stands before it, what after) -> placeholder or None
@@ -158,11 +179,8 @@ def _card(found: str, before: str, after: str) -> str | None:
     return CARD_PLACEHOLDER
 
 
-def luhn(digits: str) -> bool:
-    """Luhn's check (ISO/IEC 7812-1): every second digit from the right doubled, the digit sums divisible by 10."""
-    doubled = "0246813579"
-    total = sum(int(digit) for digit in digits[-1::-2]) + sum(int(doubled[int(digit)]) for digit in digits[-2::-2])
-    return total % 10 == 0
+def _national_id(found: str, before: str, after: str) -> str | None:
+    return NATIONAL_ID_PLACEHOLDER if is_national_id(found, before) else None
 
 
 def _iban(found: str, before: str, after: str) -> str | None:

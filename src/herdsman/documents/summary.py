@@ -1,144 +1,94 @@
-"""What the report shows of the documents stage, counted from the files it wrote."""
+"""What the report shows of the documents stage, counted from the files it wrote.
+
+Nothing here grows with the number of documents, but for 12 bytes of each duplicate.
+"""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import pyarrow.parquet as parquet
-from numpy.typing import NDArray
+import pyarrow.compute as pc
 
 from herdsman.documents.options import CATEGORIES
-from herdsman.documents.store import read_documents, read_dropped
+from herdsman.documents.steps import NEAR_DUPLICATE, SEMANTIC_DUPLICATE, STEPS
+from herdsman.documents.store import find_rows, read_facts
+from herdsman.documents.survey import DOCUMENT_CHARS, MOST_NAMES, Survey, commonest
 from herdsman.files import read_json
 
-if TYPE_CHECKING:
-    from herdsman.documents.refine import Corpus
-    from herdsman.documents.units import Unit
-
-# What the steps that see all documents drop by; the names are those of the funnel's steps.
-URL_DUPLICATE, NEAR_DUPLICATE, REPEATED_LINES = "url dedup", "near-duplicates", "lines"
-EXTRACTION, LANGUAGE = ("hostile markup", "no text"), ("language unclear", "language not wanted")
-EXAMPLES, PAIRS, DOMAINS, LINES, REASONS = 3, 3, 10, 10, 10
-EXAMPLE_CHARS, PAIR_CHARS, DOCUMENT_CHARS = 300, 1500, 600
-HISTOGRAM_BINS = 20
-_NUMBER = re.compile(r"\d[\d.,:TZ-]*")
+_STEP_OF = {name: at for at, (_, names) in enumerate(STEPS) for name in names} | {"": len(STEPS) - 1}
+_FILTERS = [step for step, _ in STEPS].index("filters")
+DOMAINS, LINES, REASONS, ROWS = 10, 10, 10, 10
+PAIR_CHARS = 1500
+PAIRS_AT = (0.1, 0.5, 0.9)  # of all pairs of duplicates that are not equal, in order of their similarity
 
 
-@dataclass
-class Kept:
-    """Sums over the kept documents; characters are of text, training_bytes by stream `category.tier`."""
-
-    documents: int = 0
-    characters: int = 0
-    held_out: dict[str, int] = field(default_factory=lambda: {"documents": 0, "characters": 0})
-    training_bytes: Counter[str] = field(default_factory=Counter)
-    languages: dict[tuple[str, ...], list[int]] = field(default_factory=dict)
-    streams: dict[tuple[str, ...], list[int]] = field(default_factory=dict)
-    domains: dict[tuple[str, ...], list[int]] = field(default_factory=dict)
-    examples: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-
-@dataclass
-class DroppedPages:
-    """Sums over the dropped documents, by what dropped them."""
-
-    documents: int = 0
-    by: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    def number(self, name: str) -> int:
-        return self.by[name]["documents"] if name in self.by else 0
-
-
-def report(folder: Path) -> dict[str, Any]:
-    """The report that a step left of a unit."""
-    found: dict[str, Any] = read_json(folder / "report.json")
-    return found
-
-
-def survey_kept(out: Path) -> Kept:
-    kept = Kept()
-    for row in read_documents(out):
-        size = len(row["text"])
-        kept.documents += 1
-        kept.characters += size
-        if row["split"] == "held_out":
-            kept.held_out["documents"] += 1
-            kept.held_out["characters"] += size
-        else:
-            kept.training_bytes[f"{row['category']}.{row['tier']}"] += len(row["text"].encode())
-        _add(kept.languages, (row["language"],), size)
-        _add(kept.streams, (row["category"], row["tier"]), size)
-        _add(kept.domains, (row["domain"],), size)
-        best = kept.examples.get(row["category"])
-        if best is None or _exemplary(row) > _exemplary(best):
-            kept.examples[row["category"]] = row
-    return kept
-
-
-def survey_dropped(out: Path) -> DroppedPages:
-    dropped = DroppedPages()
-    for row in read_dropped(out):
-        dropped.documents += 1
-        entry = dropped.by.setdefault(row["dropped_by"], {"documents": 0, "reasons": Counter(), "examples": []})
-        entry["documents"] += 1
-        entry["reasons"][_NUMBER.sub("…", row["reason"])] += 1
-        if len(entry["examples"]) < EXAMPLES:
-            example = {"url": row["url"], "text": row["text"][:EXAMPLE_CHARS], "reason": row["reason"]}
-            entry["examples"].append(example)
-    for entry in dropped.by.values():
-        entry["reasons"] = dict(_commonest(entry["reasons"], REASONS))
-    return dropped
-
-
-def summarise(
-    units: list[Unit],
-    corpus: Corpus,
-    kept: Kept,
-    dropped: DroppedPages,
-    scores: NDArray[np.float32],
-    quality: dict[str, Any],
-    mix: dict[str, Any],
-    similarity: float,
+def describe(
+    out: Path,
+    found: Survey,
+    reports: Iterable[Path],
+    quality: Mapping[str, Any],
+    mix: Mapping[str, Any],
+    memory: Mapping[str, int],
 ) -> dict[str, Any]:
-    """The summary as the report reads it. Needs the units' scratch files."""
-    extracted = [report(unit.extracted) for unit in units]
-    cleaned = [report(unit.cleaned) for unit in units]
+    """The summary as the report reads it.
+
+    Args:
+        out: the stage's folder with its final files.
+        found: what `survey` counted there.
+        reports: of each unit in order the `report.json` of its cleaning, with "lines": [line, times removed, key].
+        quality: "threshold" and "judge" (who taught the scores), and "models": {name: {figure on held-out labels}}.
+        mix: as `make_mix` returned it.
+        memory: bytes held at once for all documents, by what they are held for.
+    """
     lines: Counter[int] = Counter()
     samples: dict[int, str] = {}
-    masked: Counter[str] = Counter()
-    for part in cleaned:
-        for line, count, key in part["lines"]:
+    removed = 0
+    for path in reports:
+        for line, count, key in read_json(path)["lines"]:
             lines[key] += count
+            removed += count
             samples.setdefault(key, line)
-        masked.update(part["masked"])
-    pages = sum(part["pages"] for part in extracted)
-    html_characters = sum(part["html_characters"] for part in extracted)
-    histogram, _ = np.histogram(scores, bins=HISTOGRAM_BINS, range=(0, 1))
+        if len(lines) > 2 * MOST_NAMES:
+            lines = Counter(dict(commonest(lines, MOST_NAMES)))
+            samples = {key: samples[key] for key in lines}
+    fates = found.fates
     return {
-        "pages": pages,
-        "funnel": _funnel(pages, html_characters, corpus, kept, dropped),
-        "dropped": dropped.by,
+        "pages": found.pages,
+        "funnel": [
+            {"step": name, "documents": left[0], "characters": left[1]}
+            for (name, _), left in zip(STEPS, _funnel(fates.items()), strict=True)
+        ],
+        "funnels": {"source": _funnels(fates, 0), "language": _funnels(fates, 1)},
+        "dropped": {
+            name: {
+                "documents": found.dropped_by(name),
+                "reasons": dict(commonest(reasons, REASONS)),
+                "examples": found.shown[name],
+            }
+            for name, reasons in found.reasons.items()
+        },
         "duplicates": {
-            "documents": dropped.number(NEAR_DUPLICATE),
-            "pairs": _pairs(units, corpus, similarity),
+            "documents": found.dropped_by(NEAR_DUPLICATE),
+            "pairs": _pairs(out, NEAR_DUPLICATE),
+            "semantic": found.dropped_by(SEMANTIC_DUPLICATE),
+            "semantic_pairs": _pairs(out, SEMANTIC_DUPLICATE) if found.dropped_by(SEMANTIC_DUPLICATE) else [],
         },
         "lines": {
-            "removed": lines.total(),
-            "top": [{"line": samples[key], "count": count} for key, count in _commonest(lines, LINES)],
+            "removed": removed,
+            "top": [{"line": samples[key], "count": count} for key, count in commonest(lines, LINES)],
         },
-        "masked": dict(sorted(masked.items())),
-        "languages": _table(("language",), kept.languages),
-        "categories": _table(("category", "tier"), kept.streams),
-        "quality": {"histogram": histogram.tolist(), **quality},
-        "mix": mix,
-        "domains": _table(("domain",), kept.domains)[:DOMAINS],
-        "held_out": kept.held_out,
+        "masked": dict(sorted(found.masked.items())),
+        "languages": _table(("language",), _languages(fates)),
+        "categories": _table(("category", "tier"), found.streams),
+        "quality": {"histogram": found.histogram, **quality},
+        "mix": dict(mix),
+        "memory": dict(memory),
+        "domains": _table(("domain",), found.domains)[:DOMAINS],
+        "held_out": found.held_out,
         "examples": [
             {
                 "title": row["title"],
@@ -146,78 +96,92 @@ def summarise(
                 "category": row["category"],
                 "text": row["text"][:DOCUMENT_CHARS],
             }
-            for row in (kept.examples[name] for name in CATEGORIES if name in kept.examples)
+            for row in (found.examples[name] for name in CATEGORIES if name in found.examples)
         ],
     }
 
 
-def _funnel(
-    pages: int, html_characters: int, corpus: Corpus, kept: Kept, dropped: DroppedPages
-) -> list[dict[str, Any]]:
-    """Documents and characters after each step. Characters of pages are those of their HTML; None where they were not
-    counted, because of a document that is dropped early only the beginning is kept."""
-
-    def left(documents: int, names: Iterable[str]) -> int:
-        return documents - sum(map(dropped.number, names))
-
-    fates = np.array([fate[0] if fate else "" for fate in corpus.fates], object)
-    extracted = left(pages, EXTRACTION)
-    filters = [
-        name
-        for name in dropped.by
-        if name not in {*EXTRACTION, *LANGUAGE, URL_DUPLICATE, NEAR_DUPLICATE, REPEATED_LINES}
+def _funnel(fates: Iterable[tuple[tuple[str, str, str], list[int]]]) -> list[tuple[int, int]]:
+    """Documents and characters after each of `STEPS`. Characters of pages are those of their HTML, later ones those of
+    the text as extracted, from the removal of lines on those that are left."""
+    lost = np.zeros((len(STEPS), 4), np.int64)
+    for (_, _, name), sums in fates:
+        lost[_STEP_OF.get(name, _FILTERS)] += sums[:4]
+    left = np.cumsum(lost[::-1], axis=0)[::-1]  # what is lost in a step or later
+    after = [left[0], *left[2:], left[-1]]
+    return [
+        (int(row[0]), int(row[1] if at == 0 else row[3] if at >= len(STEPS) - 2 else row[2]))
+        for at, row in enumerate(after)
     ]
-    steps: list[tuple[str, int, int | None]] = [
-        ("pages", pages, html_characters),
-        ("extracted", extracted, None),
-        ("filters", left(extracted, filters), None),  # language comes last of what is asked of a page
-        ("language", len(fates), int(corpus.characters.sum())),
-    ]
-    for name in (URL_DUPLICATE, NEAR_DUPLICATE):
-        fates[fates == name] = None
-        counted = fates != None  # noqa: E711
-        steps.append((name, int(counted.sum()), int(corpus.characters[counted.astype(bool)].sum())))
-    steps += [(REPEATED_LINES, kept.documents, kept.characters), ("kept", kept.documents, kept.characters)]
-    return [{"step": name, "documents": documents, "characters": chars} for name, documents, chars in steps]
 
 
-def _pairs(units: list[Unit], corpus: Corpus, threshold: float) -> list[dict[str, Any]]:
-    """Near duplicates with their twins: those least alike, from the middle, and most alike without being equal."""
-    places = [at for at, fate in enumerate(corpus.fates) if fate and fate[0] == NEAR_DUPLICATE]
-    telling = [at for at in places if threshold <= corpus.similarity[at] < 1] or places
-    telling.sort(key=lambda at: (corpus.similarity[at], at))
-    chosen = list(
-        dict.fromkeys(telling[(len(telling) - 1) * part // max(PAIRS - 1, 1)] for part in range(PAIRS) if telling)
-    )
-    ends = np.cumsum(corpus.sizes)
+def _funnels(fates: dict[tuple[str, str, str], list[int]], key: int) -> list[dict[str, Any]]:
+    """The funnel of each source (key 0) or language (key 1), the largest first, the small ones together as "other"."""
+    pages: Counter[str] = Counter()
+    for names, sums in fates.items():
+        pages[names[key]] += sums[0]
+    ranked = [name for name, _ in commonest(pages, len(pages))]
+    named = set(ranked[: ROWS if len(ranked) > ROWS + 1 else ROWS + 1])
+    groups: dict[str, list[Any]] = {
+        name: [] for name in [*ranked[: len(named)], *(["other"] if named < {*ranked} else [])]
+    }
+    for names, sums in fates.items():
+        groups[names[key] if names[key] in named else "other"].append((names, sums))
+    rows = []
+    for name, group in groups.items():
+        funnel = _funnel(group)
+        rows.append({
+            "name": name,
+            "documents": [documents for documents, _ in funnel],
+            "characters": [characters for _, characters in funnel],
+        })  # fmt: skip
+    return rows
 
-    def shown(at: int) -> dict[str, str]:
-        number = int(np.searchsorted(ends, at, side="right"))
-        table = parquet.read_table(units[number].extracted / "candidates.parquet", columns=["url", "text"])
-        row = table.slice(at - int(ends[number]) + corpus.sizes[number], 1).to_pylist()[0]
-        return {"url": row["url"], "text": row["text"][:PAIR_CHARS]}
+
+def _languages(fates: dict[tuple[str, str, str], list[int]]) -> dict[tuple[str, ...], list[int]]:
+    """Documents and characters that are kept in each language."""
+    sums: dict[tuple[str, ...], list[int]] = {}
+    for (_, language, name), (documents, _, _, characters, _) in fates.items():
+        if name == "":
+            entry = sums.setdefault((language,), [0, 0])
+            entry[0] += documents
+            entry[1] += characters
+    return sums
+
+
+def _pairs(out: Path, name: str) -> list[dict[str, Any]]:
+    """Duplicates with their twins: unlike ones, from the middle, and very alike ones that are not equal."""
+    alike, places = [np.zeros(0, np.float32)], [np.zeros(0, np.int64)]
+    start = 0
+    for batch in read_facts(out, ["dropped_by", "similarity"]):
+        found = batch["similarity"].to_numpy(zero_copy_only=False).astype(np.float32)
+        unlike = np.flatnonzero(pc.equal(batch["dropped_by"], name).to_numpy(zero_copy_only=False) & (found < 1))
+        alike.append(found[unlike])
+        places.append(unlike + start)
+        start += len(batch)
+    order = np.concatenate(places)[np.argsort(np.concatenate(alike), kind="stable")]
+    chosen = list(dict.fromkeys(int(order[int(share * (len(order) - 1))]) for share in PAIRS_AT if len(order)))
+    rows, start = {}, 0
+    for batch in read_facts(out, ["id", "twin", "similarity"]):
+        for at in chosen:
+            if start <= at < start + len(batch):
+                rows[at] = batch.slice(at - start, 1).to_pylist()[0]
+        start += len(batch)
+    ids = {row[key] for row in rows.values() for key in ("id", "twin")}
+    # A twin may itself have been dropped by a later step.
+    texts = find_rows(out, "dropped", ids, ["url", "text"]) | find_rows(out, "kept", ids, ["url", "text"])
+
+    def shown(id: str) -> dict[str, str]:
+        return {"url": texts[id]["url"], "text": texts[id]["text"][:PAIR_CHARS]}
 
     return [
-        {"left": shown(at), "right": shown(int(corpus.twins[at])), "similarity": round(float(corpus.similarity[at]), 4)}
-        for at in chosen
+        {"left": shown(row["id"]), "right": shown(row["twin"]), "similarity": round(row["similarity"], 4)}
+        for row in (rows[at] for at in chosen)
+        if row["id"] in texts and row["twin"] in texts
     ]
-
-
-def _exemplary(row: dict[str, Any]) -> tuple[bool, float]:
-    return len(row["text"]) >= DOCUMENT_CHARS, row["quality"]
-
-
-def _add(sums: dict[tuple[str, ...], list[int]], key: tuple[str, ...], characters: int) -> None:
-    entry = sums.setdefault(key, [0, 0])
-    entry[0] += 1
-    entry[1] += characters
 
 
 def _table(names: tuple[str, ...], sums: dict[tuple[str, ...], list[int]]) -> list[dict[str, Any]]:
     """Rows in falling order of characters."""
     rows = sorted(sums.items(), key=lambda item: (-item[1][1], item[0]))
     return [dict(zip(names, key, strict=True)) | {"documents": n, "characters": chars} for key, (n, chars) in rows]
-
-
-def _commonest(counter: Counter[Any], number: int) -> list[tuple[Any, int]]:
-    return sorted(counter.items(), key=lambda item: (-item[1], item[0]))[:number]

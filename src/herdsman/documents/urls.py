@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import re
 from hashlib import blake2b
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ftp": 21}
 # What advertising, mailing and analytics tools append, and sessions: they say who came from where, not what is shown.
 _TRACKING = re.compile(
     r"(?:utm|mtm|pk|piwik|hsa|oly|vero|wt)_\w+|(?:fb|g|dc|y|ms|tw|tt|li_fat_|irg|sc)cl(?:k)?id|li_fat_id|gclsrc|gbraid|wbraid"
     r"|mc_[ce]id|igsh(?:id)?|mkt_tok|_ga|_gl|_hsenc|_hsmi|__hstc|__hssc|__hsfp|__s|ml_subscriber(?:_hash)?|s_cid|ncid"
-    r"|trk(?:campaign|info)?|phpsessid|jsessionid|aspsessionid\w*|cfid|cftoken|sessionid|session_id",
+    r"|trk(?:campaign|info)?|(?:at|matomo|itm|bsft|guce|trk)_\w+|spm|epik|srsltid|wickedid|yclid|_openstat|msockid|sfnsn|phpsessid|jsessionid|aspsessionid\w*|cfid|cftoken|sessionid|session_id",
     re.I,
 )
 _PATH_SESSION = re.compile(r";(?:jsessionid|phpsessid|sid)=[^/;?]*", re.I)
 _INDEX = re.compile(r"/(?:index|default)\.(?:x?html?|php\d?|aspx?|jsp)$", re.I)
+_TO_ESCAPE = re.compile(r"[^\x21-\x7e]+")
+_DROPPED = str.maketrans("", "", "\t\n\r")
 _ESCAPE = re.compile(r"%([0-9a-fA-F]{2})")
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
@@ -28,10 +30,14 @@ def normalise(url: str) -> str:
 
     Scheme and host in lower case, `http` as `https`; no user, default port, fragment (except `#!`, which sites used to
     address pages by), tracking parameter, session or name of an index page; parameters sorted; dot segments resolved;
-    escapes of unreserved characters written plainly, others in upper case (RFC 3986, section 6.2.2). An address that
-    cannot be read is returned without the white space around it.
+    escapes of unreserved characters written plainly, others in upper case (RFC 3986, section 6.2.2). As in browsers
+    (WHATWG URL) tabs and line ends vanish, backslashes are slashes, other languages' host names are in Punycode, and
+    their letters in paths escaped. An address that cannot be read is returned without the white space around it.
     """
-    url = url.strip()
+    url = url.strip().translate(_DROPPED)
+    if "\\" in url and url[:4].lower() == "http":
+        before, mark, after = url.partition("?")
+        url = before.replace("\\", "/") + mark + after
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -42,7 +48,7 @@ def normalise(url: str) -> str:
     scheme = parts.scheme
     if port is not None and port == _DEFAULT_PORTS.get(scheme):
         port = None
-    host = host.rstrip(".")
+    host = _ascii_host(host.rstrip("."))
     if ":" in host:
         host = f"[{host}]"
     if scheme == "http":
@@ -67,7 +73,18 @@ def identity(url: str, content: str | bytes) -> str:
     return blake2b(url.encode("utf-8", "surrogatepass") + b"\0" + content, digest_size=16).hexdigest()
 
 
+def _ascii_host(host: str) -> str:
+    if host.isascii():
+        return host
+    try:
+        return host.encode("idna").decode()
+    except UnicodeError:
+        return host
+
+
 def _plain_escapes(text: str) -> str:
+    if not text.isascii() or " " in text:
+        text = _TO_ESCAPE.sub(lambda match: quote(match[0], safe="", errors="surrogatepass"), text)
     return _ESCAPE.sub(_plain_escape, text) if "%" in text else text
 
 

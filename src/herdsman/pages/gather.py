@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from herdsman.artifacts import fetch_all
 from herdsman.errors import InputError
-from herdsman.files import read_json, write_json
+from herdsman.files import read_json, write_json, write_text
 from herdsman.pages.common_crawl import fetch_crawl_file
+from herdsman.pages.crawler import crawl_sites, read_site, site_folder
 from herdsman.pages.html_folder import read_html_files
 from herdsman.pages.options import PagesOptions
 from herdsman.pages.page import Page
+from herdsman.pages.remote import cached_at, fetch
 from herdsman.pages.sample import SAMPLE, read_package
 from herdsman.pages.shards import write_shards
 from herdsman.pages.sources import Unit, resolve
@@ -36,6 +39,8 @@ class Job:
     scratch: Path
     max_page_bytes: int
     shard_bytes: int
+    max_pages: int = 0  # of a site
+    spend: bool = False  # the file was fetched, and goes when it is read
 
     @property
     def report(self) -> Path:
@@ -50,11 +55,9 @@ def gather(options: PagesOptions, work: Work) -> None:
         InputError: a source does not exist, or no source holds a page.
         NetworkError: something cannot be fetched.
     """
-    units = resolve(options, work.progress)
-    jobs = [
-        Job(f"unit-{number:05d}", unit, work.scratch, options.max_page_bytes, options.shard_bytes)
-        for number, unit in enumerate(units)
-    ]
+    limits = options.max_page_bytes, options.shard_bytes, options.crawl.max_pages
+    units = _units(options, work)
+    jobs = [Job(f"unit-{number:05d}", unit, work.scratch, *limits) for number, unit in enumerate(units)]
     with work.progress.task("pages", total=len(jobs), unit="files") as task:
         waiting = [job for job in jobs if not job.report.exists()]
         task.resume(len(jobs) - len(waiting))
@@ -68,7 +71,7 @@ def gather(options: PagesOptions, work: Work) -> None:
 
         workers = max(1, min(work.workers, len(waiting)))
         write = partial(write_unit, tell=tell) if workers == 1 else write_unit
-        for report in map_ordered(write, _fetched(waiting, options, work), workers):
+        for report in map_ordered(write, _fetched(waiting, options, work), workers, work.engine):
             tell(report["pages"] if workers > 1 else 0)
             task.advance()
     reports = [read_json(job.report) for job in jobs]
@@ -86,7 +89,7 @@ def write_unit(job: Job, tell: Callable[[int], None] | None = None) -> dict[str,
         tell: called with the number of pages of each file written.
     """
     skipped: Counter[str] = Counter()
-    pages = _read(job.unit, skipped, job.max_page_bytes)
+    pages = _read(job.unit, skipped, job.max_page_bytes, job.max_pages)
     counts: list[int] = []
     html_bytes, urls = 0, list[str]()
     for shard in write_shards(pages, job.unit.source, job.unit.licence, job.scratch, job.name, job.shard_bytes):
@@ -105,29 +108,52 @@ def write_unit(job: Job, tell: Callable[[int], None] | None = None) -> dict[str,
         "examples": [urls[len(urls) * part // EXAMPLES] for part in range(min(EXAMPLES, len(urls)))],
     }
     write_json(job.report, report)
+    if job.spend:
+        Path(job.unit.path).unlink(missing_ok=True)
     return report
 
 
+def _units(options: PagesOptions, work: Work) -> list[Unit]:
+    """The units of all sources, listed once: a killed run goes on with the same, even if a server now lists others."""
+    listed = work.scratch / "units.json"
+    if not listed.exists():
+        units = [asdict(unit) for unit in resolve(options, work.progress)]
+        write_text(listed, json.dumps(units))  # in ASCII: names of files need not be Unicode
+    return [Unit(**row | {"files": tuple(row["files"])}) for row in read_json(listed)]
+
+
 def _fetched(jobs: list[Job], options: PagesOptions, work: Work) -> Iterator[Job]:
-    """The jobs with their files on this machine. Common Crawl files come one by one, while others are being read."""
+    """The jobs with their files on this machine. What lies elsewhere comes one by one, while others are being read."""
     packages = fetch_all([job.unit.path for job in jobs if job.unit.kind == "package"], work.progress)
+    sites = [job for job in jobs if job.unit.kind == "site"]
     for job in jobs:
-        if job.unit.kind == "package":
-            yield replace(job, unit=replace(job.unit, files=(str(packages[job.unit.path]),)))
-        elif job.unit.kind == "crawl":
-            path = fetch_crawl_file(job.unit.path, options.common_crawl_url, work.progress)
-            yield replace(job, unit=replace(job.unit, kind="warc", path=str(path)))
-        else:
-            yield job
+        unit = job.unit
+        match unit.kind:
+            case "package":
+                yield replace(job, unit=replace(unit, files=(str(packages[unit.path]),)))
+            case "crawl" | "remote":
+                if unit.kind == "crawl":
+                    path = fetch_crawl_file(unit.path, options.common_crawl_url, work.progress)
+                else:
+                    path = fetch(unit.path, cached_at(unit.path), work.progress)
+                yield replace(job, unit=replace(unit, kind="warc", path=str(path)), spend=not options.keep_fetched)
+            case "warc" | "html":
+                yield job
+    if sites:
+        crawl_sites([job.unit.path for job in sites], options, work.progress)
+    for job in sites:
+        yield replace(job, unit=replace(job.unit, path=str(site_folder(job.unit.path, options))))
 
 
-def _read(unit: Unit, skipped: Counter[str], max_page_bytes: int) -> Iterator[Page]:
+def _read(unit: Unit, skipped: Counter[str], max_page_bytes: int, max_pages: int) -> Iterator[Page]:
     match unit.kind:
         case "package":
             package = next(package for package in SAMPLE if package.artifact == unit.path)
             yield from read_package(package, Path(unit.files[0]), skipped, max_page_bytes)
         case "html":
             yield from read_html_files(Path(unit.path), unit.source, unit.files, skipped, max_page_bytes)
+        case "site":
+            yield from read_site(Path(unit.path), skipped, max_page_bytes, max_pages)
         case _:
             try:
                 file = open(unit.path, "rb")  # noqa: SIM115

@@ -66,5 +66,5 @@ def _write(pages: list[Page], source: str, licence: str, path: Path) -> None:
     table = pa.Table.from_arrays(arrays, schema=SCHEMA)
     with atomic_path(path) as beside:
         pq.write_table(
-            table, beside, compression="zstd", compression_level=3, use_dictionary=REPETITIVE, write_statistics=["url"]
+            table, beside, compression="zstd", compression_level=1, use_dictionary=REPETITIVE, write_statistics=["url"]
         )

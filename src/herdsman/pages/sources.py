@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import glob
+import os
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,14 +13,17 @@ from typing import Any, Literal
 from herdsman.artifacts import ARTIFACTS
 from herdsman.errors import InputError
 from herdsman.files import digest_of
-from herdsman.pages.common_crawl import LICENCE, check_crawl_path, crawl_files, is_crawl_path
+from herdsman.pages.common_crawl import LICENCE, crawl_files, crawl_path
+from herdsman.pages.crawler import PREFIX, site_start
 from herdsman.pages.html_folder import html_files
 from herdsman.pages.options import PagesOptions
+from herdsman.pages.remote import WARC_SUFFIXES, is_remote, remote_files, remote_name
 from herdsman.pages.sample import SAMPLE
 from herdsman.progress import Progress
+from herdsman.transfer import is_local, local_path
 
 NAMED_SAMPLE = "sample"
-WARC_SUFFIXES = (".warc", ".warc.gz")
+LIST_SUFFIXES = (".paths", ".paths.gz")
 FILES_PER_UNIT = 4096
 
 
@@ -27,13 +32,14 @@ class Unit:
     """What is read in one go.
 
     Attributes:
-        kind: "package" of the sample, "warc" file, slice of an "html" folder, or "crawl" path still to be fetched.
+        kind: "package" of the sample, "warc" file, slice of an "html" folder, "site" to be crawled, or a file still to
+            be fetched: "crawl" for one of Common Crawl, "remote" for any other.
         source: the name that its pages carry.
-        path: the file or folder on this machine, the Common Crawl path, or the name of the package.
+        path: the file or folder on this machine, the address, the Common Crawl path, or the name of the package.
         files: relative paths of the pages of an html slice.
     """
 
-    kind: Literal["package", "warc", "html", "crawl"]
+    kind: Literal["package", "warc", "html", "site", "crawl", "remote"]
     source: str
     path: str
     licence: str = ""
@@ -43,8 +49,8 @@ class Unit:
 def source_identity(options: PagesOptions) -> list[Any]:
     """What the sources hold now, for the stage's fingerprint, as JSON-able values without absolute paths.
 
-    Packages count by their pinned hash, local files by name, size and time of change, Common Crawl by path (its files
-    never change). Needs no network.
+    Packages count by their pinned hash, local files by name, size and time of change, Common Crawl and what lies on
+    other servers by path, sites by where and how they are crawled. Needs no network.
 
     Raises:
         InputError: a source does not exist or is of no known kind.
@@ -53,20 +59,23 @@ def source_identity(options: PagesOptions) -> list[Any]:
 
 
 def resolve(options: PagesOptions, progress: Progress) -> list[Unit]:
-    """The units of all sources, sorted by name; lists of Common Crawl paths are fetched and opened.
+    """The units of all sources, sorted by name; lists of Common Crawl are fetched and opened, patterns matched.
 
     Raises:
         InputError: a source does not exist or is of no known kind.
         NetworkError: a list cannot be fetched.
     """
-    units = []
+    units = list[Unit]()
     for unit in _units(options):
         if unit.kind == "crawl":
-            paths = crawl_files(unit.path, options.common_crawl_url, options.common_crawl_files, progress)
+            part = slice(options.common_crawl_from, options.common_crawl_from + options.common_crawl_files)
+            paths = crawl_files(unit.path, options.common_crawl_url, part, progress)
             units += [replace(unit, path=path, source=path.rpartition("/")[2]) for path in paths]
+        elif unit.kind == "remote":
+            units += [replace(unit, path=url, source=remote_name(url)) for url in remote_files(unit.path)]
         else:
             units.append(unit)
-    return sorted(dict.fromkeys(units), key=lambda unit: unit.source)
+    return sorted(dict.fromkeys(units), key=lambda unit: (unit.source, unit.path if unit.kind == "remote" else ""))
 
 
 def _units(options: PagesOptions) -> list[Unit]:
@@ -75,22 +84,49 @@ def _units(options: PagesOptions) -> list[Unit]:
     for source in options.sources:
         if source == NAMED_SAMPLE:
             units += [Unit("package", package.title, package.artifact, package.licence) for package in SAMPLE]
-        elif is_crawl_path(source):
-            check_crawl_path(source)
-            units.append(Unit("crawl", source, source, LICENCE))
+        elif source.startswith(PREFIX):
+            start = site_start(source)
+            units.append(Unit("site", start.partition("://")[2], start))
         else:
-            units += [unit for path in _existing(source) for unit in _local(path, folders)]
+            units += _found(source, folders)
     return list(dict.fromkeys(units))
 
 
-def _existing(source: str) -> list[Path]:
+def _found(source: str, folders: dict[Path, str], place: Path = Path()) -> Iterator[Unit]:
+    """The units of files and folders, here or elsewhere; relative paths start at `place`."""
+    if below := crawl_path(source):
+        yield Unit("crawl", source, below, LICENCE)
+    elif is_remote(source):
+        yield Unit("remote", remote_name(source), source)
+    else:
+        for path in _existing(source, place):
+            if path.name.lower().endswith(LIST_SUFFIXES):
+                for line in _lines(path):
+                    yield from _found(line, folders, path.parent)
+            else:
+                yield from _local(path, folders)
+
+
+def _lines(path: Path) -> list[str]:
+    """The sources that a list names, one a line; empty lines and those that begin with # are none."""
+    try:
+        data = path.read_bytes()
+        if path.name.lower().endswith(".gz"):
+            data = zlib.decompress(data, 31)
+        lines = [line.strip() for line in data.decode().splitlines()]
+    except (OSError, zlib.error, UnicodeDecodeError) as error:
+        raise InputError("cannot be read as a list of WARC files", where=path) from error
+    sources = [line for line in lines if line and not line.startswith("#")]
+    if nested := [source for source in sources if source.lower().endswith(LIST_SUFFIXES)]:
+        raise InputError(f"lists another list ({nested[0]})", where=path, do="name that one in pages.sources")
+    return sources
+
+
+def _existing(source: str, place: Path) -> list[Path]:
     """The path itself, or what a pattern matches, sorted."""
-    path = Path(source).expanduser()
+    path = place / local_path(source) if is_local(source) else place / source
     if path.exists():
         return [path]
-    if "://" in source:
-        do = "name a file on this machine, or a Common Crawl path that begins with crawl-data/"
-        raise InputError("an address is not a source of pages", where=source, do=do)
     matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207
     if not matches:
         what = "no file matches" if glob.has_magic(source) else "no such file or folder"
@@ -100,9 +136,10 @@ def _existing(source: str) -> list[Path]:
 
 def _local(path: Path, folders: dict[Path, str]) -> Iterator[Unit]:
     path = path.resolve()
+    name = os.fsencode(path.name).decode(errors="replace")
     if path.is_dir():
         if path not in folders:
-            folders[path] = _free_name(path.name or "root", folders.values())
+            folders[path] = _free_name(name or "root", folders.values())
         files = html_files(path)
         if not files:
             do = "name WARC files by a pattern such as folder/*.warc.gz"
@@ -110,9 +147,9 @@ def _local(path: Path, folders: dict[Path, str]) -> Iterator[Unit]:
         for start in range(0, len(files), FILES_PER_UNIT):
             yield Unit("html", folders[path], str(path), files=tuple(files[start : start + FILES_PER_UNIT]))
     elif path.name.lower().endswith(WARC_SUFFIXES):
-        yield Unit("warc", path.name, str(path))
+        yield Unit("warc", name, str(path))
     else:
-        do = "sources are .warc and .warc.gz files, folders of HTML, Common Crawl paths and `sample`"
+        do = "sources are .warc and .warc.gz files, lists of them (.paths), folders of HTML, crawls and `sample`"
         raise InputError("not a WARC file", where=path, do=do)
 
 
@@ -130,7 +167,9 @@ def _identity(unit: Unit, options: PagesOptions) -> list[Any]:
         case "package":
             return [["package", unit.source, ARTIFACTS[unit.path].sha256]]
         case "crawl":
-            return [["common crawl", unit.path, options.common_crawl_files]]
+            return [["common crawl", unit.path, options.common_crawl_from, options.common_crawl_files]]
+        case "remote" | "site":
+            return [[unit.kind, unit.path]]
         case "warc":
             stat = Path(unit.path).stat()
             return [["warc", unit.source, stat.st_size, stat.st_mtime_ns]]

@@ -61,6 +61,12 @@ def read_warc(file: BinaryIO, skipped: Counter[str], max_page_bytes: int) -> Ite
             start = _next_start(file, position + 1)
 
 
+def page_at(file: BinaryIO, position: int, skipped: Counter[str], max_page_bytes: int) -> Page | None:
+    """The page of the record that begins at this place of a sound WARC file, or None if it is none."""
+    file.seek(position)
+    return next((_page_of(record, skipped, max_page_bytes) for record in ArchiveIterator(file, parse_http=False)), None)
+
+
 def _page_of(record: WarcRecord, skipped: Counter[str], max_page_bytes: int) -> Page | None:
     """The record's page, or None if it has none. Reads the record to its end.
 
@@ -80,8 +86,10 @@ def _page_of(record: WarcRecord, skipped: Counter[str], max_page_bytes: int) -> 
     if len(body) < record.content_length:
         raise _Damage
     if record.http_headers:
-        body = _decoded(body, record, max_page_bytes)
-    reason = refusal(body, max_page_bytes) or ("" if _is_html(content_type, body) else "not HTML")
+        if "chunked" in (record.http_headers.get("Transfer-Encoding") or "").lower():
+            body = _dechunked(body)
+        body = decoded(body, record.http_headers.get("Content-Encoding"), max_page_bytes)
+    reason = refusal(body, max_page_bytes) or ("" if is_html(content_type, body) else "not HTML")
     if reason:
         skipped[reason] += 1
         return None
@@ -98,6 +106,8 @@ def _unfit(record: WarcRecord, max_page_bytes: int) -> tuple[str | None, str]:
         return "revisit record", ""
     if not record.record_type & (WarcRecordType.response | WarcRecordType.resource):
         return "", ""
+    if record.headers.get("WARC-Segment-Number"):
+        return "segmented record", ""
     if not (record.headers.get("WARC-Target-URI") or "").strip("<> "):
         return "no address", ""
     content_type = record.headers.get("Content-Type") or ""
@@ -109,14 +119,15 @@ def _unfit(record: WarcRecord, max_page_bytes: int) -> tuple[str | None, str]:
             return "HTTP status not 200", ""
         content_type = record.http_headers.get("Content-Type") or ""
     declared = content_type or record.headers.get("WARC-Identified-Payload-Type") or ""
-    if declared and not _is_html(declared, b""):
+    if declared and not is_html(declared, b""):
         return "not HTML", ""
     if record.content_length > max_page_bytes:
         return "larger than max_page_bytes", ""
     return None, declared
 
 
-def _is_html(content_type: str, body: bytes) -> bool:
+def is_html(content_type: str, body: bytes) -> bool:
+    """Whether this is HTML by the type given for it, or, where none is given, by its first tag."""
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type:
         return media_type in HTML_TYPES
@@ -125,14 +136,12 @@ def _is_html(content_type: str, body: bytes) -> bool:
     return _HTML_START.match(body, 0, 4096) is not None
 
 
-def _decoded(body: bytes, record: WarcRecord, max_page_bytes: int) -> bytes:
-    """The body without chunked transfer and content encoding.
+def decoded(body: bytes, content_encoding: str | None, max_page_bytes: int) -> bytes:
+    """The body without its content encodings, as far as it is one byte longer than the limit.
 
     Crawlers often store the decoded body and leave the headers, so a body that does not decode stays as it is.
     """
-    if "chunked" in (record.http_headers.get("Transfer-Encoding") or "").lower():
-        body = _dechunked(body)
-    encodings = (record.http_headers.get("Content-Encoding") or "").lower().split(",")
+    encodings = (content_encoding or "").lower().split(",")
     for encoding in reversed([encoding.strip() for encoding in encodings]):
         try:
             match encoding:

@@ -5,11 +5,12 @@ Blocks hold plain text; the template escapes it. Only `Markup` is taken as HTML,
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
+
+from herdsman.documents.differences import LEFT, RIGHT, SAME, differences
 
 CONTEXT = 40  # words and the spaces between them that a comparison shows beside a difference
 
@@ -121,6 +122,26 @@ class Bars(Block):
     def scale(self) -> float:
         targets = (bar.target or 0.0 for bar in self.items)
         return self.most or max([*(bar.value for bar in self.items), *targets], default=0.0) or 1.0
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A bar of parts: shares by name of the series, which sum to 1."""
+
+    label: str
+    shares: dict[str, float]
+    shown: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Stacks(Block):
+    """Bars of equal length cut into parts; `series` maps the name of a part to its colour, in order."""
+
+    title: str
+    series: dict[str, str]
+    items: Sequence[Stack]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -269,14 +290,14 @@ def compare(left: str, right: str) -> tuple[Markup, Markup]:
 
     Of a long stretch that both share, only what stands next to a difference is kept.
     """
-    a, b = _words(left), _words(right)
-    marked: tuple[list[Markup], list[Markup]] = ([], [])
-    for tag, a0, a1, b0, b1 in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
-        for side, words, mark in ((0, a[a0:a1], "del"), (1, b[b0:b1], "ins")):
-            text = escape("".join(_shortened(words) if tag == "equal" else words))
-            if text:
-                marked[side].append(text if tag == "equal" else Markup("<{0}>{1}</{0}>").format(Markup(mark), text))
-    return Markup("").join(marked[0]), Markup("").join(marked[1])
+    sides = {LEFT: Markup(), RIGHT: Markup()}
+    for mark, words in differences(left, right):
+        if mark == SAME:
+            sides = {side: text + escape("".join(_shortened(words))) for side, text in sides.items()}
+        else:
+            tag = Markup("<del>{}</del>") if mark == LEFT else Markup("<ins>{}</ins>")
+            sides[mark] += tag.format("".join(words))
+    return sides[LEFT], sides[RIGHT]
 
 
 def _shortened(words: list[str]) -> list[str]:
@@ -293,18 +314,3 @@ def clip(text: str, most: int) -> str:
         return text
     head = text[:most]
     return head[: head.rfind(" ")].rstrip() + " …" if " " in head[most // 2 :] else head + "…"
-
-
-def _words(text: str) -> list[str]:
-    words: list[str] = []
-    for line in text.splitlines(keepends=True):
-        words.extend(_pieces(line))
-    return words
-
-
-def _pieces(line: str) -> Iterable[str]:
-    start = 0
-    for end in range(1, len(line) + 1):
-        if end == len(line) or line[end - 1].isspace() != line[end].isspace():
-            yield line[start:end]
-            start = end

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as parquet
 
+from herdsman.documents.mix import stream_of
 from herdsman.errors import InputError
-from herdsman.files import atomic_folder, write_json
+from herdsman.files import atomic_folder, read_json, write_json
 from herdsman.parallel import map_ordered
 from herdsman.tokens.options import TokensOptions
 from herdsman.tokens.shards import LEDGER_FILE, STREAMS_FOLDER, TOKENS_FILE, Tokens, token_dtype, write_stream
@@ -38,9 +39,10 @@ INDEX = pa.schema(
 def pack(options: TokensOptions, work: Work) -> None:
     """Encodes every kept training document once and lays it into the stream of its category and tier.
 
-    Writes `streams/<category>.<tier>/` (see `shards`), the ledger `sources.json` and `summary.json`. The order of the
-    documents in a stream follows a hash of the seed and of their ids: it is a shuffle, and the same one however the
-    documents came in shards. Resumes after every encoded shard and after every written stream.
+    Topics that the mix weighs have streams of their own. Writes `streams/<category>.<tier>/` (see `shards`), the ledger
+    `sources.json` and `summary.json`. The order of the documents in a stream follows a hash of the seed and
+    of their ids: it is a shuffle, and the same one however the documents came in shards. Resumes after every encoded
+    shard and after every written stream.
 
     Raises:
         InputError: there are no training documents with text.
@@ -79,23 +81,28 @@ def _encode_all(work: Work) -> list[Path]:
             "no kept documents are here", where=work.inputs["documents"], do="run the documents stage first"
         )
     threads = max(1, work.workers // len(shards))
-    encode = partial(encode_shard, work.inputs["tokenizer"], work.scratch / "encoded", threads)
+    apart = read_json(work.inputs["documents"] / "mix.json")["topics"]
+    encode = partial(encode_shard, work.inputs["tokenizer"], work.scratch / "encoded", threads, apart)
     with work.progress.task("encode", total=len(shards), unit="shards") as task:
         pieces = []
-        for piece in map_ordered(encode, shards, min(work.workers, len(shards))):
+        for piece in map_ordered(encode, shards, min(work.workers, len(shards)), work.engine):
             pieces.append(piece)
             task.advance()
     return pieces
 
 
-def encode_shard(tokenizer_folder: Path, out: Path, threads: int, shard: Path) -> Path:
-    """Encodes one shard of documents into a folder of its own, unless it stands there already. Runs in a worker."""
+def encode_shard(tokenizer_folder: Path, out: Path, threads: int, apart: list[str], shard: Path) -> Path:
+    """Encodes one shard of documents into a folder of its own, unless it stands there already. Runs in a worker.
+
+    Args:
+        apart: topics with streams of their own.
+    """
     folder = out / shard.stem
     if folder.exists():
         return folder
     tokenizer = Tokenizer.load(tokenizer_folder)
     dtype = token_dtype(tokenizer.vocab_size)
-    columns = ["id", "text", "category", "tier", "split", "source", "language"]
+    columns = ["id", "text", "category", "topic", "tier", "split", "source", "language"]
     with (
         parquet.ParquetFile(shard) as documents,
         atomic_folder(folder) as beside,
@@ -110,7 +117,8 @@ def encode_shard(tokenizer_folder: Path, out: Path, threads: int, shard: Path) -
                 tokens = np.array([tokenizer.bos, *ids, tokenizer.end_of_text], dtype)
                 file.write(tokens.data)
                 sizes = {"tokens": len(tokens), "bytes": len(row["text"].encode())}
-                rows.append({**row, **sizes, "stream": f"{row['category']}.{row['tier']}"})
+                stream = stream_of(row["category"], row["topic"], row["tier"], apart)
+                rows.append({**row, **sizes, "stream": stream})
             index.write_table(pa.Table.from_pylist(rows, INDEX))
     return folder
 

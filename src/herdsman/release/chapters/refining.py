@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
+from herdsman.documents.steps import STEPS
 from herdsman.release import figures
 from herdsman.release.blocks import (
     Bar,
@@ -19,6 +21,8 @@ from herdsman.release.blocks import (
     FunnelRow,
     Histogram,
     Pair,
+    Stack,
+    Stacks,
     Table,
     Texts,
     clip,
@@ -29,23 +33,33 @@ from herdsman.release.journey import Journey, Record
 TITLE = "Refining documents"
 STEP_TITLES = {
     "pages": "pages gathered",
+    "addresses": "addresses allowed",
     "extracted": "text found",
     "language": "language known",
     "filters": "passed every filter",
     "url dedup": "one version of each address",
     "near-duplicates": "one of each group of near copies",
+    "semantic duplicates": "one of each group that means the same",
+    "outlier tokens": "words like those of other documents",
+    "private domain": "domains without much private data",
     "lines": "enough left without repeated lines",
     "kept": "kept",
 }
-STEP_DROPS = {
-    "extracted": ("hostile markup", "no text"),
-    "language": ("language",),
-    "url dedup": ("url dedup",),
-    "near-duplicates": ("near-duplicates",),
-    "lines": ("lines",),
+FATES = {  # what the steps of the funnel take away, and the colour it has
+    "kept": "grass",
+    "copies": "sky",
+    "filtered": "clay",
+    "other languages": "heather",
+    "no text": "hay",
 }
-NO_FILTERS = {name for names in STEP_DROPS.values() for name in names}
+FATE_OF_STEP = {
+    "addresses": "filtered", "extracted": "no text", "language": "other languages",
+    "url dedup": "copies", "near-duplicates": "copies", "semantic duplicates": "copies",
+}  # fmt: skip
 MASKED = {"email": "e-mail addresses", "ip": "IP addresses", "phone": "phone numbers"}
+OPTIONAL = ("addresses", "language", "semantic duplicates", "outlier tokens", "private domain")
+LANGUAGE_NAMES = {"": "no text", "und": "no language"}
+LEDGER = ("", "asked for", "given", "epochs", "tokens there are", "read again", "never read")
 EXAMPLES, ROWS = 3, 12
 EXAMPLE_CHARACTERS, DOCUMENT_CHARACTERS, LINE_CHARACTERS = 280, 580, 140
 
@@ -65,12 +79,15 @@ def blocks(journey: Journey) -> list[Block]:
     return [
         _figures(record),
         _funnel(record),
+        *_funnels(record),
         *_reasons(record),
         *_pairs(record),
         *_lines(record),
         *_quality(record),
+        *_models(record),
         *_languages(record),
         *_mix(record),
+        *_memory(record),
         *_examples(record),
     ]
 
@@ -101,7 +118,8 @@ def _figures(record: Record) -> Figures:
 
 
 def _funnel(record: Record) -> Funnel:
-    steps, dropped = record.get("funnel", []), record.get("dropped", {})
+    dropped = record.get("dropped", {})
+    steps = [record.get("funnel", [])[at] for at in _telling(record)]
     rows, before = [], None
     for step in steps:
         left, characters = step["documents"], step.get("characters")
@@ -115,9 +133,45 @@ def _funnel(record: Record) -> Funnel:
     return Funnel("From pages to documents", "documents", rows)
 
 
+def _telling(record: Record) -> list[int]:
+    """Places of the funnel's steps, without those of its optional ones that took nothing away."""
+    steps = record.get("funnel", [])
+    return [
+        at
+        for at, step in enumerate(steps)
+        if step["step"] not in OPTIONAL or step["documents"] < steps[at - 1]["documents"]
+    ]
+
+
+def _funnels(record: Record) -> list[Block]:
+    """What became of the pages of each source and in each language, drawn and in numbers."""
+    steps, telling = [step["step"] for step in record.get("funnel", [])], _telling(record)
+    found: list[Block] = []
+    for by, title in (("source", "What became of each source"), ("language", "What became of each language")):
+        rows = record.get(f"funnels.{by}", [])
+        if not rows:
+            continue
+        stacks, numbers = [], []
+        for row in rows:
+            label = LANGUAGE_NAMES.get(row["name"], row["name"]) if by == "language" else row["name"]
+            counts, lost = row["documents"], Counter({"kept": row["documents"][-1]})
+            for at in range(1, len(steps)):
+                lost[FATE_OF_STEP.get(steps[at], "filtered")] += counts[at - 1] - counts[at]
+            pages, characters = max(counts[0], 1), figures.short_count(row["characters"][-1])
+            note = f"{figures.count(counts[-1])} of {figures.count(counts[0])} pages kept, {characters} characters"
+            shares = {fate: lost[fate] / pages for fate in FATES}
+            stacks.append(Stack(label, shares, figures.percent(counts[-1] / pages, 0), note))
+            numbers.append((label, *(figures.count(counts[at]) for at in telling), characters))
+        columns = (by, *(steps[at] for at in telling), "characters")
+        series = {fate: colour for fate, colour in FATES.items() if any(stack.shares[fate] for stack in stacks)}
+        found += [Stacks(title, series, stacks), Fold("In numbers", [Table("", columns, numbers)])]
+    return found
+
+
 def _dropped_examples(step: str, dropped: Mapping[str, Any]) -> list[Example]:
     """Examples of what a step dropped: one filter after the other, so that each has its turn."""
-    names = STEP_DROPS.get(step) or [name for name in dropped if name not in NO_FILTERS]
+    claimed = {name for _, names in STEPS for name in names}
+    names = dict(STEPS).get(step) or tuple(name for name in dropped if name not in claimed)
     shown = [dropped[name]["examples"][:EXAMPLES] for name in names if name in dropped]
     turns = [example for turn in zip_longest(*shown) for example in turn if example]
     return [
@@ -141,20 +195,21 @@ def _reasons(record: Record) -> list[Block]:
 def _pairs(record: Record) -> list[Block]:
     """The least alike of the pairs; the others to open."""
     pairs = [pair for pair in record.get("duplicates.pairs", []) if pair["left"]["text"] != pair["right"]["text"]]
+    meant = [_pair(pair, "The same in other words") for pair in record.get("duplicates.semantic_pairs", [])]
     if not pairs:
-        return []
+        return [Fold("The same in other words", meant)] if meant else []
     first, *others = sorted(pairs, key=lambda pair: pair["similarity"])
-    return [_pair(first), *([Fold("More near copies", [_pair(pair) for pair in others])] if others else [])]
+    more = [*map(_pair, others), *meant]
+    return [_pair(first), *([Fold("More copies", more)] if more else [])]
 
 
-def _pair(pair: Mapping[str, Any]) -> Pair:
+def _pair(pair: Mapping[str, Any], title: str = "A near copy") -> Pair:
     left, right = compare(pair["left"]["text"], pair["right"]["text"])
-    shared = figures.percent(pair["similarity"], 0)
     note = (
-        f"They share about {shared} of their word 5-grams. These are their beginnings: what only one of them has is "
-        "marked, … stands for what both have."
+        f"They are about {figures.percent(pair['similarity'], 0)} alike. These are their beginnings: what only one of "
+        "them has is marked, … stands for what both have."
     )
-    return Pair("A near copy, and its twin that was kept", pair["left"]["url"], left, pair["right"]["url"], right, note)
+    return Pair(f"{title}, and its twin that was kept", pair["left"]["url"], left, pair["right"]["url"], right, note)
 
 
 def _lines(record: Record) -> list[Block]:
@@ -170,11 +225,32 @@ def _quality(record: Record) -> list[Block]:
     counts, threshold = record.get("quality.histogram", []), record.get("quality.threshold")
     if not any(counts):
         return []
-    judge = "a rubric of requirements" if record.get("quality.judge") == "rubric" else "a classifier taught by a rubric"
-    note = f"From 0 to 1, by {judge}: running text, whole sentences, varied words, few links."
+    judge = "a rubric" if record.get("quality.judge", "rubric") == "rubric" else "a language model"
+    taught = "a classifier taught by " if record.get("quality.models.quality.evaluation") else ""
+    note = f"From 0 to 1, by {taught}{judge}."
     if threshold is not None:
         note += f" Documents from {threshold:.2f} on make the tier “best”, which annealing reads more often."
     return [Histogram("Quality of the documents", counts, "documents", threshold, note)]
+
+
+def _models(record: Record) -> list[Block]:
+    """How well the classifiers do on labels that they did not learn from."""
+    rows = [
+        (name, task["labels"], figures.count(task["learned"]), *_measured(task.get("evaluation", {})))
+        for name, task in record.get("quality.models", {}).items()
+    ]
+    columns = ("classifier", "labels from", "learned from", "tested on", "result")
+    return [Table("What the classifiers learned", columns, rows, text_columns=(0, 1, 4))] if rows else []
+
+
+def _measured(evaluation: Mapping[str, Any]) -> tuple[str, str]:
+    """Documents that a classifier was tested on, and the figures."""
+    told = [
+        f"{name.replace('_', ' ')} {value:.2f}"
+        for name, value in evaluation.items()
+        if isinstance(value, float) and name != "documents"
+    ]
+    return figures.count(evaluation.get("documents", 0)), ", ".join(told) or "too few labels to learn from"
 
 
 def _languages(record: Record) -> list[Block]:
@@ -199,37 +275,47 @@ def _mix(record: Record) -> list[Block]:
     all_characters = max(1, sum(row["characters"] for row in rows))
     items = []
     for stream in sorted({*here, *pretrain, *anneal}, key=lambda name: (-pretrain.get(name, 0), name)):
-        row = here.get(stream, {"characters": 0, "documents": 0})
-        note = (
-            f"{row['documents']:,} documents, {figures.percent(row['characters'] / all_characters)} of the characters"
+        row = here.get(stream)  # streams of single topics have none
+        notes = (
+            [
+                f"{row['documents']:,} documents",
+                f"{figures.percent(row['characters'] / all_characters)} of the characters",
+            ]
+            if row
+            else []
         )
-        if anneal:
-            note += f"; annealing {figures.percent(anneal.get(stream, 0))}"
+        notes += [f"annealing {figures.percent(anneal.get(stream, 0))}"] if anneal else []
         items.append(
             Bar(
                 stream.replace(".", ", "),
                 pretrain.get(stream, 0),
                 figures.percent(pretrain.get(stream, 0)),
-                note,
+                ", ".join(notes),
                 anneal.get(stream) if anneal else None,
             )
         )
-    ledger = [
-        (
-            row["category"],
-            figures.percent(row["target"]),
-            figures.percent(row["given"]),
-            figures.short_count(row["available"]),
-            f"{row['epochs']:.2f}",
-        )
-        for row in record.get("mix.ledger", [])
+    note = "What holds too little is repeated up to a limit; the others take what it cannot give. Tokens are estimates."
+    ledgers = [
+        Table("By category", LEDGER, [_entry(row["category"], row) for row in record.get("mix.ledger", [])], note)
     ]
-    columns = ("category", "asked for", "given", "tokens there are, about", "epochs")
-    note = "A category that holds too little is repeated up to a limit; the others take what it cannot give."
+    if topics := [row for row in record.get("mix.topic_ledger", []) if row["topic"]]:
+        rows = [_entry(f"{row['category']}, {row['topic']} × {row['weight']:g}", row) for row in topics]
+        ledgers.append(Table("By topic and its weight", LEDGER, rows))
     return [
         Bars("The mix: what the model will read", items, note="Shares of the training tokens.", mark="in annealing"),
-        *([Fold("What was asked for and what there is", [Table("", columns, ledger, note)])] if ledger else []),
+        *([Fold("What was asked for and what there is", ledgers)] if record.get("mix.ledger") else []),
     ]
+
+
+def _entry(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
+    asked = figures.percent(row["target"]) if "target" in row else ""
+    tokens = (figures.short_count(row.get(key, 0)) for key in ("available", "repeated", "cut"))
+    return name, asked, figures.percent(row["given"]), f"{row['epochs']:.2f}", *tokens
+
+
+def _memory(record: Record) -> list[Block]:
+    held = [(name, figures.size(size)) for name, size in record.get("memory", {}).items()]
+    return [Fold("Memory held for all documents at once", [Table("", ("for", "memory"), held)])] if held else []
 
 
 def _examples(record: Record) -> list[Block]:
