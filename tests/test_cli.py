@@ -49,7 +49,7 @@ def test_plan_prints_published_figures(herdsman: Herdsman) -> None:
         (["raise", TINY, "--set", "model.layers=two"], "model.layers: input should be a valid integer"),
         (["raise", TINY, "--until", "everything"], "no stage is called everything"),
         (["raise", TINY, "--set", "pages.sources=['/no/such.warc.gz']"], "/no/such.warc.gz: no such file"),
-        (["raise", TINY, "--set", "pages.sources=['https://example.com/']"], "an address is not a source"),
+        (["raise", TINY, "--set", "pages.sources=['https://example.com/']"], "not the address of a WARC file"),
         (["status", "nowhere"], "nowhere: there is no herd here"),
         (["chat", "nowhere"], "nowhere: there is no herd here"),
         (["report", "nowhere"], "nowhere: there is no herd here"),

@@ -15,6 +15,7 @@ MAX_ATTRIBUTES = 5_000  # words in one tag
 MAX_STRAY_CELLS = 10_000  # table cells outside of tables, which a parser ignores at a cost that grows with their number
 MAX_BYTES = 16 << 20  # of a page; no page for people has more, and one line of 50 MB keeps every later step busy
 _TAGS_WORTH_COUNTING = 2_000  # below this, the worst markup costs less than a second
+_TAGS_WORTH_NESTING = 8_000  # the same for what has few formatting tags
 _LONG_TAG_CHARS = 50_000
 
 # void elements, and those whose end tag is optional: they do not nest without others between
@@ -53,7 +54,10 @@ def refuse_hostile(text: str) -> None:
     """
     if len(text) > MAX_BYTES:
         raise HostileMarkup(f"more than {MAX_BYTES >> 20} MiB of HTML")
-    if text.count("<") > _TAGS_WORTH_COUNTING:
+    tags = text.count("<")
+    if tags > _TAGS_WORTH_NESTING or (
+        tags > _TAGS_WORTH_COUNTING and len(_FORMATTING_TAG.findall(text)) * tags > MAX_COPIES
+    ):
         _refuse_nesting(_TAG.findall(text.lower()), text)
     if len(text) > _LONG_TAG_CHARS:
         for piece in text.split(">"):

@@ -36,10 +36,7 @@ _UNSEEN = re.compile(
     r"|datalist|progress|meter|dialog|!--)(?=[\s>]|(?<=-))"
 )
 # What inline elements are marked with that are not shown, or that say again what stands beside them.
-_TWICE_HINTS = (
-    'aria-hidden="true"', "katex-html", "MathJax_", "sr-only", "visually", "screen-reader", "lineno", "viewcode-",
-    "anchor-link", "permalink", "mw-editsection",
-)  # fmt: skip
+_TWICE_HINTS = ('aria-hidden="true"', "sr-only", "visually", "screen-reader", "lineno", "viewcode-", "mw-editsection")
 _INLINE_NAME = re.compile(r"<(span|a|i|nobr|mjx-[\w-]+|small|em|b|strong|label|time)(?=\s)")
 
 
