@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from herdsman.documents import filters
+from herdsman.documents.filtering import filters
 from herdsman.documents.options import DocumentsOptions
 from herdsman.documents.refine import refine
 from herdsman.documents.steps import NEAR_DUPLICATE, REPEATED_LINES, URL_DUPLICATE
@@ -45,7 +45,7 @@ def pages(html_folder: Path) -> list[Page]:
     made += [Page(f"{copied[0].url}#older", "2023-01-01T00:00:00Z", copied[0].html)]
     made += [Page(f"{SITE}moulin", "2024-05-02T00:00:00Z", f"<main><h1>Moulin</h1>{FRENCH * 2}</main>".encode())]
     made += [Page(f"{SITE}short", "", b"<main><p>Write to ann@firma.de, that is all.</p></main>")]
-    return [*made, Page(f"{SITE}empty", "", b"<nav>Home</nav>"), Page(f"{SITE}deep", "", b"<div>" * 3000)]
+    return [*made, Page(f"{SITE}empty", "", b"<nav>Home</nav>"), Page(f"{SITE}deep", "", b"<div>" * 9000)]
 
 
 def raised(root: Path, pages: list[Page], options: DocumentsOptions) -> Workspace:

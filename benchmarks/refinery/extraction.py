@@ -38,7 +38,7 @@ from typing import Any
 from annotated import NPM, Page, all_text, articles, documentation
 from resiliparse.parse.html import HTMLTree
 
-from herdsman.documents.extract import extract
+from herdsman.documents.extraction.extract import extract
 
 Extractor = Callable[[bytes], str]
 OURS, FAST = "herdsman", ("herdsman", "resiliparse", "resiliparse, all text")

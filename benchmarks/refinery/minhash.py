@@ -38,9 +38,9 @@ def herdsman(texts: list[str], work: Path, similarity: float) -> list[bool]:
     """Which texts would be dropped."""
     import numpy as np
 
-    from herdsman.documents.duplicate_options import DuplicateOptions
-    from herdsman.documents.near_duplicates import Bands, Signer, band_keys, choose, join
-    from herdsman.documents.shuffle import save
+    from herdsman.documents.duplicates.duplicate_options import DuplicateOptions
+    from herdsman.documents.duplicates.near_duplicates import Bands, Signer, band_keys, choose, join
+    from herdsman.documents.duplicates.shuffle import save
 
     options = DuplicateOptions(similarity=similarity, bands=BANDS, rows=ROWS, shingle_words=WORDS)
     signer = Signer(options)
@@ -96,8 +96,8 @@ def run(side: str, texts_file: str, documents: str, similarity: str, dropped_fil
 def sample_texts(file: Path) -> None:
     """The sample's pages in pieces, about 9,000."""
     from herdsman.artifacts import fetch_all
-    from herdsman.documents.extract import extract
-    from herdsman.documents.hostile import HostileMarkup
+    from herdsman.documents.extraction.extract import extract
+    from herdsman.documents.extraction.hostile import HostileMarkup
     from herdsman.pages.sample import SAMPLE, Counter, read_package
 
     texts: list[str] = []

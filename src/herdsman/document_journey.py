@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import ValidationError
 
-from herdsman.documents import filters
+from herdsman.documents.filtering import filters
 from herdsman.documents.mix import stream_of
 from herdsman.documents.options import DocumentsOptions
 from herdsman.documents.store import find_rows, read_facts

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from herdsman.document_journey import documents_options, finished
-from herdsman.documents import filters
+from herdsman.documents.filtering import filters
 from herdsman.documents.options import DocumentsOptions
 from herdsman.documents.steps import NEAR_DUPLICATE, OUTLIER_TOKENS, REPEATED_LINES, SEMANTIC_DUPLICATE
 from herdsman.documents.store import read_batches, read_facts

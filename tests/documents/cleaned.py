@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from herdsman.artifacts import fetch_all, iter_members
-from herdsman.documents.extract import extract
-from herdsman.documents.hostile import HostileMarkup
-from herdsman.documents.quality import rubric
+from herdsman.documents.extraction.extract import extract
+from herdsman.documents.extraction.hostile import HostileMarkup
+from herdsman.documents.quality.rubric import rubric
 
 PACKAGES = {"sqlalchemy": 1, "lxml": 1, "alembic": 1, "mako": 1, "docutils": 1, "python-doc": 3}  # and every n-th page
 MOST_BYTES, FEWEST_CHARS = 120_000, 300

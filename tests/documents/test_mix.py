@@ -9,7 +9,7 @@ import pytest
 
 from herdsman.documents.mix import make_mix, share_out, stream_of
 from herdsman.documents.mix_options import CATEGORIES, PAPER_MIX, MixOptions
-from herdsman.documents.topics import TOPICS
+from herdsman.documents.quality.topics import TOPICS
 
 Training = dict[tuple[str, str, str], tuple[int, int]]
 ENOUGH: Training = {

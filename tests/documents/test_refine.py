@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from herdsman.documents import quality
 from herdsman.documents import refine as refine_module
 from herdsman.documents.options import DocumentsOptions
+from herdsman.documents.quality import rubric as quality
 from herdsman.documents.refine import refine
 from herdsman.documents.steps import NEAR_DUPLICATE, REPEATED_LINES, SEMANTIC_DUPLICATE, URL_DUPLICATE
 from herdsman.documents.store import FACTS, KEPT, read_documents, read_dropped, read_facts
@@ -69,7 +69,7 @@ def pages() -> list[Page]:
     made += [page("news", prose("news of March"), 3), page("news?utm_source=letter", prose("news of May"), 5)]
     made += [page("news#top", prose("news of April"), 4)]
     made += [Page("https://example.org/empty", "", b"<html><body><nav>Home</nav></body></html>")]
-    made += [page("short", "<p>Nothing to see here.</p>"), page("deep", "<div>" * 3000)]
+    made += [page("short", "<p>Nothing to see here.</p>"), page("deep", "<div>" * 9000)]
     made += [page("notices", f"<p>{NOTICE}</p>" + f"<p>{prose('notices', 1)[3:60]}</p>")]
     made += [page("same", prose("same")), page("same", prose("same"))]
     return made
@@ -191,7 +191,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from herdsman import files
-from herdsman.documents import quality
+from herdsman.documents.quality import rubric as quality
 from herdsman.documents import refine as refine_module
 from herdsman.documents.options import DocumentsOptions
 from herdsman.documents.refine import refine

@@ -29,7 +29,8 @@ def make_release(root: Path, tokenizer_folder: Path) -> Workspace:
     write_workspace(root, until="safety")
     shutil.copytree(tokenizer_folder, root / "tokenizer", dirs_exist_ok=True)
     make_model(tokenizer_folder, root / "posttrain" / "model", tied_embeddings=True)
-    empty: dict[str, Any] = {field.name: 0.5 if field.name in ("language_score", "quality", "reference") else "" for field in KEPT}
+    scores = ("language_score", "quality", "reference")
+    empty: dict[str, Any] = {field.name: 0.5 if field.name in scores else "" for field in KEPT}
     rows = [{**empty, "id": f"{i:032x}", "text": text, "split": "held_out"} for i, text in enumerate(TEXTS)]
     write_rows(root / "documents" / "kept-00000.parquet", rows, KEPT)
     workspace = Workspace(root)

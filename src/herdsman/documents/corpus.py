@@ -17,15 +17,16 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
-from herdsman.documents import semantic, steps
-from herdsman.documents.domains import dense_domains
-from herdsman.documents.duplicate_options import DuplicateOptions
-from herdsman.documents.filter_options import FilterOptions
-from herdsman.documents.lines import RepeatedLines, write_counts
-from herdsman.documents.near_duplicates import Bands, band_keys, choose, compare, join
+from herdsman.documents import steps
+from herdsman.documents.duplicates import semantic
+from herdsman.documents.duplicates.duplicate_options import DuplicateOptions
+from herdsman.documents.duplicates.lines import RepeatedLines, write_counts
+from herdsman.documents.duplicates.near_duplicates import Bands, band_keys, choose, compare, join
+from herdsman.documents.duplicates.shuffle import Spread, parts_of, read_part, save, save_sorted
+from herdsman.documents.filtering.domains import dense_domains
+from herdsman.documents.filtering.filter_options import FilterOptions
+from herdsman.documents.filtering.outliers import BUCKET_BITS, Counts, divergence, token_counts
 from herdsman.documents.options import DocumentsOptions
-from herdsman.documents.outliers import BUCKET_BITS, Counts, divergence, token_counts
-from herdsman.documents.shuffle import Spread, parts_of, read_part, save, save_sorted
 from herdsman.documents.units import FATES, Cleaning, Unit
 from herdsman.files import atomic_open
 from herdsman.parallel import map_ordered

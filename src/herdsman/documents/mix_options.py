@@ -6,7 +6,7 @@ import math
 
 from pydantic import Field, field_validator
 
-from herdsman.documents.topics import TOPICS
+from herdsman.documents.quality.topics import TOPICS
 from herdsman.options import Options
 
 CATEGORIES = ("general", "reasoning", "code", "multilingual")

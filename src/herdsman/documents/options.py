@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from herdsman.documents.duplicate_options import DuplicateOptions
-from herdsman.documents.filter_options import FilterOptions
+from herdsman.documents.duplicates.duplicate_options import DuplicateOptions
+from herdsman.documents.filtering.filter_options import FilterOptions
 from herdsman.documents.mix_options import CATEGORIES, MixOptions
-from herdsman.documents.quality_options import QualityOptions
+from herdsman.documents.quality.quality_options import QualityOptions
 from herdsman.options import Options
 
 __all__ = ["CATEGORIES", "DocumentsOptions"]

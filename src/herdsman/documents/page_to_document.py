@@ -10,15 +10,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from herdsman.documents.domains import adult_words, block_list
-from herdsman.documents.extract import extract
-from herdsman.documents.filters import first_broken
-from herdsman.documents.hostile import HostileMarkup
-from herdsman.documents.language import identify
-from herdsman.documents.measures import measure
+from herdsman.documents.extraction.extract import extract
+from herdsman.documents.extraction.hostile import HostileMarkup
+from herdsman.documents.filtering.domains import adult_words, block_list
+from herdsman.documents.filtering.filters import first_broken
+from herdsman.documents.filtering.language import identify
+from herdsman.documents.filtering.measures import measure
+from herdsman.documents.filtering.privacy import mask
+from herdsman.documents.filtering.urls import identity, normalise
 from herdsman.documents.options import DocumentsOptions
-from herdsman.documents.privacy import mask
-from herdsman.documents.urls import identity, normalise
 
 BLOCKED = "blocked address"
 DROPPED_CHARS = 2_000  # of a dropped document's text that are kept to look at

@@ -19,9 +19,9 @@ from herdsman.documents import summary
 from herdsman.documents.corpus import Corpus
 from herdsman.documents.mix import make_mix
 from herdsman.documents.options import DocumentsOptions
+from herdsman.documents.quality.teach import MODELS_FILE, teach
 from herdsman.documents.steps import NEAR_DUPLICATE
 from herdsman.documents.survey import survey
-from herdsman.documents.teach import MODELS_FILE, teach
 from herdsman.documents.units import Clean, Unit, extract_unit, publish_unit, score_unit
 from herdsman.errors import InputError
 from herdsman.files import read_json, write_json

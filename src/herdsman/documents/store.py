@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as parquet
 
-from herdsman.documents.filters import FEATURES
+from herdsman.documents.filtering.filters import FEATURES
 from herdsman.errors import InputError
 from herdsman.files import atomic_path
 

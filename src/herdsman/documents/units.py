@@ -25,15 +25,15 @@ import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
 from herdsman.documents import steps
-from herdsman.documents.lines import Repeated, line_keys, remove_lines
-from herdsman.documents.near_duplicates import Signer
+from herdsman.documents.duplicates.lines import Repeated, line_keys, remove_lines
+from herdsman.documents.duplicates.near_duplicates import Signer
+from herdsman.documents.duplicates.shuffle import Spread, save
+from herdsman.documents.duplicates.word_hashes import hash_of
 from herdsman.documents.options import DocumentsOptions
 from herdsman.documents.page_to_document import DROPPED_CHARS, Candidate, Dropped, document_of
-from herdsman.documents.quality import rubric
-from herdsman.documents.shuffle import Spread, save
+from herdsman.documents.quality.rubric import rubric
+from herdsman.documents.quality.teach import Scorer
 from herdsman.documents.store import DROPPED, FACTS, FEATURES, KEPT, ROWS_AT_ONCE, write_rows, write_table
-from herdsman.documents.teach import Scorer
-from herdsman.documents.word_hashes import hash_of
 from herdsman.files import atomic_folder, write_json
 
 NUMBERS = np.dtype(

@@ -1,0 +1,1 @@
+"""Documents that say what others say, and lines that many repeat."""

@@ -1,0 +1,1 @@
+"""What a page says for or against itself: language, filters, private data."""
