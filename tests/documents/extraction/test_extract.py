@@ -315,3 +315,24 @@ def test_markdown_on_request() -> None:
     assert "| Strategy | Memory |\n| --- | --- |\n| depth first | depth |\n" in marked.text
     assert len(marked.kinds) == marked.text.count("\n") + 1
     assert plain.features == marked.features
+
+
+def test_code_is_content_in_a_box_beside_the_text_and_below_a_section_that_holds_most_of_it() -> None:
+    prose = "The firewall reads its rules once, when the interface comes up, and keeps them until it goes down. " * 3
+    found = extract(
+        f"<main><section id='rules'><h2>Rules</h2><div class='body'>{f'<p>{prose}</p>' * 12}</div></section>"
+        "<div class='sidebar'><p>In short</p><pre>up /sbin/rules eth0\n    500 100</pre></div>"
+        "<section id='more'><h2>More</h2><pre>down /sbin/rules</pre></section></main>".encode()
+    )
+    assert "up /sbin/rules eth0\n    500 100" in found.text
+    assert "down /sbin/rules" in found.text
+
+
+def test_inline_elements_join_words_and_unseen_ones_leave_nothing() -> None:
+    found = extract(
+        b"<p>A <b>bold</b> <i>word</i>, a<span>b</span>c, x<sup>2</sup><sub><span>i</span></sub>, "
+        b"<a href='#x'>a link</a><a class='headerlink' href='#y'> \xc2\xb6 </a>, 1<sup>st</sup>\xe2\x80\x8b "
+        b"<span class='sr-only'>said <span>twice</span></span><i aria-hidden='true'>*</i> and the end.</p>"
+        b"<xmp>if (a<b) <i>\n  run</xmp><pre><span class='linenos'>1</span>first<br>x<sup>2</sup></pre>"
+    )
+    assert found.text == ("A bold word, abc, x^2_i, a link, 1st and the end.\n\nif (a<b) <i>\n  run\n\nfirst\nx^2")

@@ -18,6 +18,7 @@ _FEW_LINKED_SHARE = 0.15  # of a container's characters in anchors below which i
 _LEFT_SHARE = 0.15  # of a page's prose that must be left, or names are not believed where much prose is
 _LITTLE_CHARS = 200  # of prose, below which a mere hint in a name is believed
 _HELD_SHARE = 0.75  # of the prose in hand that a container must hold to be the one to descend into
+_HELD_SHARE_TECHNICAL = 0.95  # the same of a page whose sections may be short
 _MAIN_SHARE = 0.3  # of a page's prose that elements which call themselves main must hold to be believed
 _LINKED_SHARE = 0.7  # of a container's characters in anchors from which on it is navigation
 _ALL_LINKED_SHARE = 0.9  # the same for lists of any links, however long
@@ -33,7 +34,7 @@ def main_blocks(blocks: list[Block], containers: list[Container], technical: boo
     """
     own = _sum_up(blocks, containers)
     chrome = _chrome(containers)
-    main = _main_container(containers, chrome, own)
+    main = _main_container(containers, chrome, own, technical)
     kept = _kept(blocks, containers, chrome, main, technical)
     return kept if technical else trimmed(kept)
 
@@ -49,7 +50,7 @@ def _sum_up(blocks: list[Block], containers: list[Container]) -> list[int]:
         container.link_chars += linked
         container.links += block.links
         if block.kind == CODE:
-            own[at] += chars
+            own[at] += max(chars, _LITTLE_CHARS)  # a line of code is as much content as a paragraph
         elif linked * 2 < chars:
             dense = _DENSE if block.text[chars // 2] > _FIRST_DENSE else 1
             if (chars - linked) * dense >= PROSE_CHARS:
@@ -112,12 +113,13 @@ def _believed(containers: list[Container], doubting: bool) -> bytearray:
     return chrome
 
 
-def _main_container(containers: list[Container], chrome: bytearray, own: list[int]) -> int:
+def _main_container(containers: list[Container], chrome: bytearray, own: list[int], technical: bool) -> int:
     """The innermost container that holds nearly all prose of what calls itself main, or else of the page."""
     free = [0 if gone else prose for gone, prose in zip(chrome, own, strict=True)]
     total = sum(free)
     if total < _FEW_PROSE_CHARS:
         return _named(containers, chrome)
+    held = _HELD_SHARE_TECHNICAL if technical else _HELD_SHARE
     for trusted in (_is_body, _is_article, _is_main):
         if not any(map(trusted, containers)):
             continue
@@ -126,8 +128,8 @@ def _main_container(containers: list[Container], chrome: bytearray, own: list[in
             inside[at] = trusted(container) or (at > 0 and inside[container.parent])
         prose = [chars if trust else 0 for chars, trust in zip(free, inside, strict=True)]
         if sum(prose) >= max(_MAIN_SHARE * total, _FEW_PROSE_CHARS):
-            return _holding(containers, prose, inside)
-    return _holding(containers, free, bytearray(len(containers)))
+            return _holding(containers, prose, inside, held)
+    return _holding(containers, free, bytearray(len(containers)), held)
 
 
 def _is_body(container: Container) -> bool:
@@ -142,7 +144,7 @@ def _is_main(container: Container) -> bool:
     return container.tag == "main" or container.look.main
 
 
-def _holding(containers: list[Container], own: list[int], inside: bytearray) -> int:
+def _holding(containers: list[Container], own: list[int], inside: bytearray, held: float) -> int:
     """Descends from the body into the child that holds nearly all prose, for as long as one does."""
     sums = own[:]
     children: dict[int, list[int]] = {}
@@ -154,7 +156,7 @@ def _holding(containers: list[Container], own: list[int], inside: bytearray) -> 
     best = 0
     while best in children:
         into = max(children[best], key=sums.__getitem__)
-        if sums[into] < (0.98 if inside[best] else _HELD_SHARE) * sums[best]:
+        if sums[into] < max(held, 0.98 * inside[best]) * sums[best]:
             break
         best = into
     return best

@@ -10,9 +10,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from herdsman.documents.extraction.blocks import BULLET, CODE, ITEM, PROSE, PROSE_CHARS, ROW, TERM, Block, read_blocks
+from herdsman.documents.extraction.blocks import BULLET, CODE, ITEM, PROSE, PROSE_CHARS, ROW, TERM, Block
 from herdsman.documents.extraction.content import main_blocks
 from herdsman.documents.extraction.markup import read_markup
+from herdsman.documents.extraction.reader import read_blocks
 
 _HARDLY_ANY_CHARS = 500  # of a page; then what it hides at first is read, too
 _FORMULAS = 2  # from which on a page is one of mathematics

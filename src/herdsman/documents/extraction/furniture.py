@@ -16,7 +16,7 @@ _MONTH = (
 )
 _DATE = re.compile(
     rf"\b{_MONTH}\s+\d{{1,2}}(?:st|nd|rd|th)?\b,?(?:\s+(?:19|20)\d\d)?|\b\d{{1,2}}(?:st|nd|rd|th"
-    r"|\.)?\s+(?:de\s+)?{_MONTH}"
+    rf"|\.)?\s+(?:de\s+)?{_MONTH}"
     r"|\b\d{1,2}[./]\d{1,2}[./](?:19|20)?\d\d\b|\b(?:19|20)\d\d[-/.]\d{1,2}[-/.]\d{1,2}\b|\b\d{1,2}:\d\d\b"
     r"|\d{4}年\d{1,2}月|\b\d+ (?:minutes?|hours?|days?|weeks?|months?|years?) ago\b|\b\d+[ -]?min(?:ute)?s? read\b",
     re.I,

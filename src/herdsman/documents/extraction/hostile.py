@@ -37,7 +37,9 @@ _INLINE = frozenset({
     "time", "bdi", "bdo", "ruby", "data",
 })  # fmt: skip
 _TAG = re.compile(r"<(/?[a-zA-Z][^\s/>]{0,20})")
-_FORMATTING_TAG = re.compile(r"<(?:a|b|big|code|em|font|i|nobr|s|small|strike|strong|tt|u)(?:\s[^<>]{0,200})?>", re.I)
+_FORMATTING_NAME = r"<(?:a|b(?:ig)?|code|em|font|i|nobr|s(?:mall|tr(?:ike|ong))?|tt|u)"
+_FORMATTING_START = re.compile(_FORMATTING_NAME + r"[\s>]", re.I)
+_FORMATTING_TAG = re.compile(_FORMATTING_NAME + r"(?:\s[^<>]{0,200})?>", re.I)
 
 
 class HostileMarkup(ValueError):
@@ -56,10 +58,11 @@ def refuse_hostile(text: str) -> None:
         raise HostileMarkup(f"more than {MAX_BYTES >> 20} MiB of HTML")
     tags = text.count("<")
     if tags > _TAGS_WORTH_NESTING or (
-        tags > _TAGS_WORTH_COUNTING and len(_FORMATTING_TAG.findall(text)) * tags > MAX_COPIES
+        tags > _TAGS_WORTH_COUNTING and len(_FORMATTING_START.findall(text)) * tags > MAX_COPIES
     ):
         _refuse_nesting(_TAG.findall(text.lower()), text)
-    if len(text) > _LONG_TAG_CHARS:
+    half = _LONG_TAG_CHARS // 2  # a tag that is longer holds one of these stretches
+    if any(text.find(">", at, at + half) < 0 for at in range(0, len(text) - half, half)):
         for piece in text.split(">"):
             if len(piece) > _LONG_TAG_CHARS:
                 tag = piece[piece.rfind("<") :]

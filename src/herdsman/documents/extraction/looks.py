@@ -23,6 +23,7 @@ _UNSEEN_NAMES = re.compile(
 _UNSEEN_ROLES = frozenset({
     "search", "menu", "menubar", "dialog", "alertdialog", "tablist", "toolbar", "tooltip", "status", "progressbar",
 })  # fmt: skip
+_CHROME_ROLES = frozenset({"navigation", "complementary", "banner", "contentinfo", "form"})
 _BODY_NAMES = re.compile(
     r"(?<!\S)(?:\S+-)?(?:(?:article|story|entry|post|news|blog|text|content|page)-?(?:-main)?-?"
     r"(?:body|text|content|copy|contents)|articlebody|storybody|maincontent|bodytext|bodycopy|rich-?text|markdown-body"
@@ -67,22 +68,24 @@ class Look:
     """What is known of an element from its attributes.
 
     Attributes:
-        names: class, id and role, lower case, camelCase and underscores as hyphens.
         unseen: never shown, or never content whatever page it is on.
+        doubled: not read aloud; of an inline element a symbol, or what is beside it in another form.
         body: calls itself the body of an article; `main`: calls itself main content.
         chrome: calls itself navigation, sharing, advertising and the like; `hint`: by a word that names other things,
             too; `comments`: comments of readers.
         aside: a note that belongs to the text.
+        telling: by its name something else than main content: any of the three before.
     """
 
-    names: str = ""
     unseen: bool = False
+    doubled: bool = False
     body: bool = False
     main: bool = False
     chrome: bool = False
     hint: bool = False
     comments: bool = False
     aside: bool = False
+    telling: bool = False
 
 
 PLAIN = Look()
@@ -130,14 +133,17 @@ def _judge(attributes: str, is_section: bool) -> Look:
     )
     chrome_name = _NOT_CHROME.sub("", name)
     main = role in ("main", "article") or bool(_MAIN_NAMES.search(name))
+    chrome = role in _CHROME_ROLES or bool(_CHROME_NAMES.search(chrome_name))
+    hint = bool(_HINT_NAMES.search(chrome_name))
+    comments = bool(_COMMENT_NAMES.search(chrome_name))
     return Look(
-        names=f"{name} {role}".strip(),
         unseen=unseen and not body and not main,  # some sites show the beginning only, or wait for a program
+        doubled=values.get("aria-hidden") == "true",
         body=body,
         main=main,
-        chrome=role in ("navigation", "complementary", "banner", "contentinfo", "form")
-        or bool(_CHROME_NAMES.search(chrome_name)),
-        hint=bool(_HINT_NAMES.search(chrome_name)),
-        comments=bool(_COMMENT_NAMES.search(chrome_name)),
+        chrome=chrome,
+        hint=hint,
+        comments=comments,
+        telling=chrome or hint or comments,
         aside=bool(_ASIDES.search(name)),
     )

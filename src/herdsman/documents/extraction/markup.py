@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from resiliparse.parse.encoding import bytes_to_str, detect_encoding, map_encoding_to_html5
 from resiliparse.parse.html import HTMLParserException, HTMLTree
 
-from herdsman.documents.extraction.elements import end_of_element, without_spans
 from herdsman.documents.extraction.hostile import HostileMarkup, refuse_hostile
-from herdsman.documents.extraction.looks import look_at
 from herdsman.documents.extraction.maths import write_latex
 
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
@@ -32,12 +29,10 @@ _C1_BYTES = re.compile(rb"\xc2[\x80-\x9f]")  # U+0080 to U+009F in UTF-8
 
 # What is never content, whatever page it is on. In well-formed markup none of these can hold its own end tag in text.
 _UNSEEN = re.compile(
-    r"<(script|style|template|noscript|iframe|noembed|noframes|svg|canvas|object|video|audio|map|button|select|textarea"
-    r"|datalist|progress|meter|dialog|!--)(?=[\s>]|(?<=-))"
+    r"<(?=[a-x!])(s(?:cript|tyle|vg|elect)|te(?:mplate|xtarea)|no(?:script|embed|frames)|iframe|canvas|object|video"
+    r"|audio|map|button|d(?:atalist|ialog)|p(?:rogress|laintext)|meter|xmp|!--)(?=[\s>]|(?<=-))"
 )
-# What inline elements are marked with that are not shown, or that say again what stands beside them.
-_TWICE_HINTS = ('aria-hidden="true"', "sr-only", "visually", "screen-reader", "lineno", "viewcode-", "mw-editsection")
-_INLINE_NAME = re.compile(r"<(span|a|i|nobr|mjx-[\w-]+|small|em|b|strong|label|time)(?=\s)")
+_RAW = frozenset({"xmp", "plaintext"})  # these are content: preformatted, with `<` as it is
 
 
 @dataclass(frozen=True)
@@ -112,25 +107,14 @@ def _without_unseen(markup: str) -> str:
     pieces, at = list[str](), 0
     for match in _UNSEEN.finditer(markup):
         if match.start() >= at:
-            ending = "-->" if match[1] == "!--" else f"</{match[1]}>"
+            name = match[1]
+            ending = "-->" if name == "!--" else f"</{name}>"
             end = markup.find(ending, match.end())
             if end >= 0:  # else it stands in the middle of a tag
                 pieces.append(markup[at : match.start()])
+                if name in _RAW:
+                    text = markup[markup.find(">", match.end()) + 1 : end].replace("<", "&lt;")
+                    pieces.append(f"<pre>{text}</pre>")
                 at = end + len(ending)
     pieces.append(markup[at:])
-    markup = "".join(pieces)
-    spans = sorted({span for hint in _TWICE_HINTS if hint in markup for span in _hidden(markup, hint)})
-    return without_spans(markup, spans) if spans else markup
-
-
-def _hidden(markup: str, hint: str) -> Iterator[tuple[int, int]]:
-    """Start and end of the inline elements whose start tag holds the hint and means it."""
-    at = markup.find(hint)
-    while at >= 0:
-        start, end = markup.rfind("<", 0, at), markup.find(">", at) + 1
-        name = _INLINE_NAME.match(markup, start)
-        if name and end:
-            attributes = markup[name.end() : end - 1]
-            if 'aria-hidden="true"' in attributes or look_at(attributes).unseen:
-                yield start, end_of_element(markup, name[1], end)
-        at = markup.find(hint, at + 1)
+    return "".join(pieces)

@@ -72,13 +72,14 @@ def write_latex(markup: str) -> tuple[str, int]:
         # On pages of code and mathematics images are drawings, whose texts say what they show.
         return f" {alt} " if technical and len(_WORDS.findall(alt)) >= _ALT_WORDS else match[0]
 
-    if "math/tex" in markup:
-        # What MathJax 2 made of the scripts in a browser stands beside them in pages that were saved there.
-        rendered = ((at.start(), end_of_element(markup, at[1], at.end())) for at in _RENDERED.finditer(markup))
-        markup = _TEX_SCRIPT.sub(script, without_spans(markup, rendered))
-    if "<math" in markup:
-        markup = _MATHML.sub(mathml, markup)
-        markup = _WIKI_FALLBACK.sub("", markup)
+    if "math" in markup:
+        if "math/tex" in markup:
+            # What MathJax 2 made of the scripts in a browser stands beside them in pages that were saved there.
+            rendered = ((at.start(), end_of_element(markup, at[1], at.end())) for at in _RENDERED.finditer(markup))
+            markup = _TEX_SCRIPT.sub(script, without_spans(markup, rendered))
+        if "<math" in markup:
+            markup = _MATHML.sub(mathml, markup)
+            markup = _WIKI_FALLBACK.sub("", markup)
     if "<img" in markup:
         technical = found > 1 or "<pre" in markup
         markup = _IMAGE.sub(image, markup)
