@@ -108,6 +108,9 @@ def test_fingerprints_follow_the_journey() -> None:
     base = fingerprints(load_recipe(tiny))
     assert fingerprints(load_recipe(tiny, ["machine.workers=1"])) == base
     assert fingerprints(load_recipe(tiny, ["pretrain.checkpoint_seconds=1"])) == base
+    orders = ('pages.sources=["sample", "crawl:http://a/"]', 'pages.sources=["crawl:http://a/", "sample"]')
+    one, two = (fingerprints(load_recipe(tiny, [order])) for order in orders)
+    assert one["pages"] == two["pages"] != base["pages"]
     changed = fingerprints(load_recipe(tiny, ["pretrain.peak_learning_rate=1e-3"]))
     same = {name for name in STAGE_NAMES if changed[name] == base[name]}
     assert same == {"pages", "documents", "tokenizer", "tokens"}

@@ -57,7 +57,7 @@ def _pages_identity(recipe: Recipe) -> Any:
 
     manners = {"contact", "delay_seconds", "timeout_seconds", "retries"}  # of a crawler: they change no page
     shaping = recipe.pages.model_dump(exclude={"keep_fetched": True, "crawl": manners})
-    return [shaping, source_identity(recipe.pages)]
+    return [shaping | {"sources": sorted(recipe.pages.sources)}, source_identity(recipe.pages)]
 
 
 def _pages(recipe: Recipe, work: Work) -> None:
@@ -135,7 +135,7 @@ def described(recipe: Recipe) -> dict[str, Any]:
 
 JOURNEY: tuple[Stage, ...] = (
     Stage(
-        "pages", (), 2, _pages_identity, _pages,
+        "pages", (), 3, _pages_identity, _pages,
         lambda c, m: f"{c['pages']:,} pages, {c['html_bytes'] / 1e6:,.0f} MB of HTML; {c['skipped']:,} files skipped",
     ),
     Stage(

@@ -197,7 +197,10 @@ class _Attempt:
 
 
 def is_local(url: str) -> bool:
-    return urlsplit(url).scheme in ("", "file")
+    try:
+        return urlsplit(url).scheme in ("", "file")
+    except ValueError:  # https://[bad/
+        return False
 
 
 def local_path(url: str) -> Path:

@@ -83,8 +83,19 @@ def test_a_missing_file_is_one_sentence(web: Web, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_list_in_several_gzip_members(web: Web) -> None:
+    web.files["/" + LIST] = ("application/gzip", b"".join(gzip.compress(f"{path}\n".encode()) for path in FILES))
+    assert [unit.path for unit in resolve(options(web, LIST, files=3), SILENT)] == FILES
+
+
 @pytest.mark.parametrize(
-    "content", [b"no gzip", gzip.compress(b"<html>sorry"), gzip.compress(b"crawl-data/../x.warc.gz")]
+    "content",
+    [
+        b"no gzip",
+        gzip.compress(FILES[0].encode())[:-9],
+        gzip.compress(b"<html>sorry"),
+        gzip.compress(b"crawl-data/../x.warc.gz"),
+    ],
 )
 def test_a_list_that_is_none(web: Web, content: bytes) -> None:
     web.files["/" + LIST] = ("application/gzip", content)

@@ -214,6 +214,23 @@ def test_two_folders_of_one_name_stay_apart(tmp_path: Path) -> None:
     ]
 
 
+def test_the_order_of_the_list_does_not_matter(tmp_path: Path) -> None:
+    """Not even for folders and files of one name, named in the recipe or in a list."""
+    for number, parent in enumerate(("one", "two")):
+        (tmp_path / parent / "html").mkdir(parents=True)
+        (tmp_path / parent / "html" / "index.html").write_text(f"<p>{parent}")
+        (tmp_path / parent / "a.warc").write_bytes(sound(False, 2 + number))
+    named = [str(tmp_path / parent / name) for parent in ("one", "two") for name in ("html", "a.warc")]
+    results = []
+    for turn in (1, -1):
+        (tmp_path / f"{turn}.paths").write_text("\n".join(named[::turn]))
+        for sources in (named[::turn], [str(tmp_path / f"{turn}.paths")]):
+            options = PagesOptions(sources=sources)
+            space = stage(tmp_path / f"herd{len(results)}", options)
+            results.append((outputs(space), source_identity(options)))
+    assert all(result == results[0] for result in results)
+
+
 def test_names_that_are_no_text(tmp_path: Path) -> None:
     """As Linux allows them: bytes of other encodings, line breaks, signs that mean something in addresses."""
     folder = tmp_path / os.fsdecode(b"caf\xe9 #1")

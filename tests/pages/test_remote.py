@@ -189,7 +189,8 @@ def test_a_list_of_files_here_and_elsewhere(web: Web, crawl: list[bytes], tmp_pa
     (folder / "below" / "own.warc.gz").write_bytes(sound(True, 2))
     text = f"# my crawls\n{web.address}/crawl/1.warc.gz\n\nbelow/*.warc.gz\n{folder}/below/own.warc.gz\n"
     (folder / "my.paths").write_text(text)
-    (folder / "my.paths.gz").write_bytes(gzip.compress(text.encode()))
+    halves = text.encode()[:30], text.encode()[30:]
+    (folder / "my.paths.gz").write_bytes(b"".join(map(gzip.compress, halves)))  # two members are one file
     for name in ("my.paths", "my.paths.gz"):
         pages = gathered(tmp_path / name, str(folder / name))
         assert [page["html"] for page in pages] == [*bodies(crawl[1]), html(0), html(1)]
@@ -235,18 +236,21 @@ def test_a_killed_run_goes_on_with_the_files_it_listed(
             "https://example.org/page.html",
             "not the address of a WARC file; addresses end in .warc or .warc.gz; to crawl",
         ),
+        ("https://[bad/x.warc.gz", "https://[bad/x.warc.gz: not the address of a WARC file"),
         ("s3://web/crawl", "s3://web/crawl: not the address of a WARC file"),
         ("nowhere://a/b.warc", "nowhere://: no such protocol; check the address"),
         ("memory://none/*.warc", "memory://none/*.warc: no file matches; correct pages.sources in the recipe"),
         ("CC-MAIN-24", "CC-MAIN-24: not a Common Crawl path of WARC files; name a crawl, such as CC-MAIN-2024-18"),
         ("list.paths", "lists another list (more.paths); name that one in pages.sources"),
         ("noise.paths.gz", "noise.paths.gz: cannot be read as a list of WARC files"),
+        ("cut.paths.gz", "cut.paths.gz: cannot be read as a list of WARC files"),
     ],
 )
 def test_mistakes_are_one_sentence(source: str, sentence: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "list.paths").write_text("more.paths\n")
     (tmp_path / "noise.paths.gz").write_bytes(b"noise")
+    (tmp_path / "cut.paths.gz").write_bytes(gzip.compress(b"a.warc\n" * 9)[:-9])
     with pytest.raises(InputError) as caught:
         gathered(tmp_path / "herd", source)
     assert sentence in str(caught.value)

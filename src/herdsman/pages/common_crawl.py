@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import zlib
 from pathlib import Path
@@ -48,8 +49,9 @@ def crawl_files(path: str, base_url: str, files: slice, progress: Progress) -> l
     listing = fetch_crawl_file(path, base_url, progress)
     try:
         # A list has about 100,000 lines of 140 bytes; the limit keeps a hostile one from filling the memory.
-        lines = zlib.decompressobj(31).decompress(listing.read_bytes(), 1 << 28).decode().split()
-    except (zlib.error, UnicodeDecodeError):
+        with gzip.open(listing) as file:
+            lines = file.read(1 << 28).decode().split()
+    except (gzip.BadGzipFile, EOFError, zlib.error, UnicodeDecodeError):
         lines = []
     paths = [line for line in lines if _FILE.fullmatch(line)]
     if not paths:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import gzip
 import os
 import zlib
 from collections.abc import Iterable, Iterator
@@ -75,13 +76,18 @@ def resolve(options: PagesOptions, progress: Progress) -> list[Unit]:
             units += [replace(unit, path=url, source=remote_name(url)) for url in remote_files(unit.path)]
         else:
             units.append(unit)
-    return sorted(dict.fromkeys(units), key=lambda unit: (unit.source, unit.path if unit.kind == "remote" else ""))
+    return sorted(dict.fromkeys(units), key=_place)
+
+
+def _place(unit: Unit) -> tuple[str, str]:
+    """By source, then by path; the slices of a folder stay in its order, which is not that of their paths."""
+    return unit.source, "" if unit.kind == "html" else unit.path
 
 
 def _units(options: PagesOptions) -> list[Unit]:
     units: list[Unit] = []
     folders: dict[Path, str] = {}
-    for source in options.sources:
+    for source in sorted(options.sources):  # folders of one name are numbered as they come
         if source == NAMED_SAMPLE:
             units += [Unit("package", package.title, package.artifact, package.licence) for package in SAMPLE]
         elif source.startswith(PREFIX):
@@ -112,11 +118,11 @@ def _lines(path: Path) -> list[str]:
     try:
         data = path.read_bytes()
         if path.name.lower().endswith(".gz"):
-            data = zlib.decompress(data, 31)
+            data = gzip.decompress(data)
         lines = [line.strip() for line in data.decode().splitlines()]
-    except (OSError, zlib.error, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise InputError("cannot be read as a list of WARC files", where=path) from error
-    sources = [line for line in lines if line and not line.startswith("#")]
+    sources = sorted(line for line in lines if line and not line.startswith("#"))
     if nested := [source for source in sources if source.lower().endswith(LIST_SUFFIXES)]:
         raise InputError(f"lists another list ({nested[0]})", where=path, do="name that one in pages.sources")
     return sources
