@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 import tarfile
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from warcio.warcwriter import WARCWriter
 
 from herdsman.artifacts import ARTIFACTS, fetch_all
 from herdsman.errors import InputError
@@ -25,7 +27,7 @@ from herdsman.pages.sources import Unit, source_identity
 from herdsman.parallel import map_ordered
 from herdsman.progress import SILENT
 from herdsman.workspace import Workspace
-from tests.pages.test_warc import html, sound
+from tests.pages.test_warc import html, record, sound
 
 KILL = """
 import json, os, signal, sys
@@ -229,6 +231,28 @@ def test_the_order_of_the_list_does_not_matter(tmp_path: Path) -> None:
             space = stage(tmp_path / f"herd{len(results)}", options)
             results.append((outputs(space), source_identity(options)))
     assert all(result == results[0] for result in results)
+
+
+def test_examples_are_spread_over_a_source_and_cost_no_memory(tmp_path: Path) -> None:
+    """Of a file whose addresses alone are 20 MB."""
+    with open(tmp_path / "long.warc", "wb") as file:
+        writer = WARCWriter(file, gzip=False)
+        for number in range(2000):
+            record(writer, f"http://example.org/{number}/{'x' * 10_000}", html(number))
+    job = Job("a", Unit("warc", "long", str(tmp_path / "long.warc")), tmp_path, 1 << 20, 20_000)
+    tracemalloc.start()
+    report = write_unit(job)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert report["pages"] == 2000
+    assert [int(url.split("/")[3]) // 100 for url in report["examples"]] == [0, 6, 13]
+    assert peak < 10 << 20
+
+
+def test_two_pages_are_two_examples(tmp_path: Path) -> None:
+    (tmp_path / "two.warc").write_bytes(sound(False, 2))
+    report = write_unit(Job("a", Unit("warc", "two", str(tmp_path / "two.warc")), tmp_path, 1 << 20, 1 << 20))
+    assert report["examples"] == ["http://example.org/0", "http://example.org/1"]
 
 
 def test_names_that_are_no_text(tmp_path: Path) -> None:

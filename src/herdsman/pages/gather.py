@@ -91,26 +91,31 @@ def write_unit(job: Job, tell: Callable[[int], None] | None = None) -> dict[str,
     skipped: Counter[str] = Counter()
     pages = _read(job.unit, skipped, job.max_page_bytes, job.max_pages)
     counts: list[int] = []
-    html_bytes, urls = 0, list[str]()
+    html_bytes, examples = 0, list[str]()
     for shard in write_shards(pages, job.unit.source, job.unit.licence, job.scratch, job.name, job.shard_bytes):
         counts.append(len(shard))
         html_bytes += sum(len(page.html) for page in shard)
-        urls += [page.url for page in shard]
+        examples += _examples([page.url for page in shard])
         if tell:
             tell(len(shard))
     report = {
         "source": job.unit.source,
         "licence": job.unit.licence,
-        "pages": len(urls),
+        "pages": sum(counts),
         "bytes": html_bytes,
         "files": len(counts),
         "skipped": dict(skipped),
-        "examples": [urls[len(urls) * part // EXAMPLES] for part in range(min(EXAMPLES, len(urls)))],
+        "examples": _examples(examples),
     }
     write_json(job.report, report)
     if job.spend:
         Path(job.unit.path).unlink(missing_ok=True)
     return report
+
+
+def _examples(urls: list[str]) -> list[str]:
+    shown = min(EXAMPLES, len(urls))
+    return [urls[len(urls) * part // shown] for part in range(shown)]
 
 
 def _units(options: PagesOptions, work: Work) -> list[Unit]:
