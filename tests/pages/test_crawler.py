@@ -334,12 +334,13 @@ def test_redirects_loops_and_odd_answers(small: Site) -> None:
 
 
 def test_what_a_page_asks_of_crawlers(small: Site) -> None:
-    targets = ["kept", "hidden", "closed", "header", "copy", "template", "twin1", "based"]
+    targets = ["kept", "hidden", "closed", "header", "named", "copy", "template", "twin1", "based"]
     small.reply("/", links(*targets) + '<a rel="external nofollow" href="/never">x</a><!-- <a href="/never2">y</a> -->')
     small.reply("/kept", links("/original", head='<link rel="canonical" href="/kept">'))
     small.reply("/hidden", links("/from-hidden", head='<META content="NOINDEX, follow" name="Robots">'))
     small.reply("/closed", links("/never3", head='<meta name="robots" content="nofollow">'))
     small.reply("/header", links("/never4"), X_Robots_Tag="none")
+    small.reply("/named", links("/never5"), X_Robots_Tag="otherbot: all, Herdsman: noindex, nofollow")
     small.reply("/copy", links(head="<link href='/original?x=1&amp;y=2' rel=canonical>"))
     small.reply("/original?x=1&y=2", links())
     small.reply("/original", links())
@@ -354,7 +355,7 @@ def test_what_a_page_asks_of_crawlers(small: Site) -> None:
         "/", "/kept", "/original", "/from-hidden", "/closed", "/original?x=1&y=2", "/template", "/twin1", "/twin2",
         "/based", "/below/leaf",
     ]  # fmt: skip
-    assert skipped == {"not to be indexed": 2, "another address is the canonical one": 1}
+    assert skipped == {"not to be indexed": 3, "another address is the canonical one": 1}
     assert not [path for path in small.paths() if "never" in path]
 
 

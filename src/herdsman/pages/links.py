@@ -12,7 +12,7 @@ import zlib
 from dataclasses import dataclass
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
-from resiliparse.parse.encoding import bytes_to_str, detect_encoding
+from resiliparse.parse.encoding import bytes_to_str, detect_encoding, map_encoding_to_html5
 
 MOST_URL_CHARS = 2000
 MOST_LINKS = 10_000
@@ -56,7 +56,7 @@ def outlook(body: bytes, url: str, charset: str | None, robots_header: str) -> O
     """
     text = _UNSEEN.sub("", _text_of(body, charset))
     base, canonical, found = url, "", list[str]()
-    directives = {word.strip().lower() for word in robots_header.split(",")}
+    directives = {word.strip().lower().removeprefix("herdsman:").strip() for word in robots_header.split(",")}
     for name, inside in _TAG.findall(text):
         attributes = {key.lower(): html.unescape(a or b or c) for key, a, b, c in _ATTRIBUTE.findall(inside)}
         target, rel = attributes.get("href", "").strip(), attributes.get("rel", "").lower().split()
@@ -64,11 +64,11 @@ def outlook(body: bytes, url: str, charset: str | None, robots_header: str) -> O
             case "meta" if attributes.get("name", "").lower() in ("robots", "herdsman"):
                 directives |= {word.strip().lower() for word in attributes.get("content", "").split(",")}
             case "base" if target and base == url:
-                base = _joined(url, target) or url
+                base = ready(joined(url, target)) or url
             case "link" if target and "canonical" in rel:
-                canonical = canonical or _joined(base, target)
+                canonical = canonical or ready(joined(base, target))
             case "a" | "area" if target and "nofollow" not in rel and len(found) < MOST_LINKS:
-                found.append(_joined(base, target))
+                found.append(ready(joined(base, target)))
     follow = directives.isdisjoint({"nofollow", "none"})
     title = _TITLE.search(text)
     return Outlook(
@@ -90,11 +90,28 @@ def sitemap_addresses(content: bytes) -> tuple[list[str], bool]:
     found = [html.unescape(match.decode(errors="replace")).strip("]> \r\n\t") for match in _LOCATION.findall(content)]
     if not found and not content.lstrip().startswith(b"<"):  # the protocol's plain form: one address a line
         found = content.decode(errors="replace").split()
-    return [url for url in dict.fromkeys(found if index else map(ready, found)) if url], index
+    return [url for url in dict.fromkeys(map(web_address if index else ready, found)) if url], index
+
+
+def joined(base: str, target: str) -> str:
+    """Where a link on the page at `base` leads, or ""."""
+    try:
+        return urljoin(base, re.sub(r"[\t\r\n]", "", target))
+    except ValueError:  # http://[oops/
+        return ""
 
 
 def ready(url: str) -> str:
-    """The address as it is asked for, one spelling for each place; "" if it is none that can lead to a page."""
+    """The `web_address` if it can lead to a page, else ""."""
+    found = web_address(url)
+    path = urlsplit(found).path
+    steps = [step for step in path.split("/") if step]
+    circles = len(steps) - len(set(steps)) > 3  # /a/b/a/b/a/b: a link that leads ever deeper into itself
+    return "" if circles or _OTHER_MEDIA.search(path) else found
+
+
+def web_address(url: str) -> str:
+    """The address as it is asked for, one spelling for each place; "" if it is none of a web server."""
     try:
         parts = urlsplit(url)
         host, port = (
@@ -103,31 +120,37 @@ def ready(url: str) -> str:
         )
     except ValueError:
         return ""
-    if parts.scheme not in DEFAULT_PORTS or not host or _OTHER_MEDIA.search(parts.path):
+    if parts.scheme not in DEFAULT_PORTS or not host:
         return ""
     if ":" in host:
         host = f"[{host}]"
     if port and port != DEFAULT_PORTS[parts.scheme]:
         host = f"{host}:{port}"
-    path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
+    path = quote(_without_dots(parts.path), safe="/%:@!$&'()*+,;=~-._")
     query = quote(parts.query, safe="/%:@!$&'()*+,;=~-._?[]")
     found = urlunsplit((parts.scheme, host, path, query, ""))
-    steps = [step for step in path.split("/") if step]
-    circles = len(steps) - len(set(steps)) > 3  # /a/b/a/b/a/b: a link that leads ever deeper into itself
-    return "" if circles or len(found) > MOST_URL_CHARS else found
+    return found if len(found) <= MOST_URL_CHARS else ""
+
+
+def _without_dots(path: str) -> str:
+    """The path without dot segments (RFC 3986, section 5.2.4), which would lead past robots.txt once they are sent."""
+    kept = list[str]()
+    _, *segments = re.sub("%2e", ".", path or "/", flags=re.IGNORECASE).split("/")
+    for segment in segments:
+        if segment == "..":
+            del kept[-1:]
+        elif segment != ".":
+            kept.append(segment)
+    if segments[-1] in (".", ".."):
+        kept.append("")
+    return "/" + "/".join(kept)
 
 
 def _text_of(body: bytes, charset: str | None) -> str:
-    if charset is None:
+    known = map_encoding_to_html5(charset, fallback_utf8=False) if charset else None
+    if known is None:
         try:
             return body.decode()
         except UnicodeDecodeError:
-            charset = detect_encoding(body, html5_compatible=True, from_html_meta=True)
-    return bytes_to_str(body, charset or "utf-8")
-
-
-def _joined(base: str, target: str) -> str:
-    try:
-        return ready(urljoin(base, re.sub(r"[\t\r\n]", "", target)))
-    except ValueError:
-        return ""
+            known = detect_encoding(body, html5_compatible=True, from_html_meta=True)
+    return bytes_to_str(body, known or "utf-8")
