@@ -6,7 +6,7 @@ import gzip
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,6 +23,7 @@ class Site:
         folder: files that are served below `/`.
         replies: status, headers and body by path, in place of a file; of a list, one after the other, then the last.
         slow: seconds that an answer takes, by path.
+        drip: seconds between two tenths of a body, by path.
         asked: moment, path and User-Agent of every request.
     """
 
@@ -30,6 +31,7 @@ class Site:
     address: str = ""
     replies: dict[str, list[Reply]] = field(default_factory=dict)
     slow: dict[str, float] = field(default_factory=dict)
+    drip: dict[str, float] = field(default_factory=dict)
     asked: list[tuple[float, str, str]] = field(default_factory=list)
 
     def reply(self, path: str, body: bytes | str = b"", status: int = 200, **headers: str) -> None:
@@ -71,7 +73,17 @@ def serve_site(folder: Path) -> Iterator[Site]:
             else:
                 self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            if pause := site.drip.get(self.path):
+                self.dripped(body, pause)
+            else:
+                self.wfile.write(body)
+
+        def dripped(self, body: bytes, pause: float) -> None:
+            size = -(-len(body) // 10)
+            with suppress(ConnectionError):  # whoever asked need not wait for the end
+                for start in range(0, len(body), size):
+                    self.wfile.write(body[start : start + size])
+                    time.sleep(pause)
 
         def found(self) -> Reply:
             if replies := site.replies.get(self.path):

@@ -22,11 +22,11 @@ from herdsman import __version__
 from herdsman.artifacts import cache_folder
 from herdsman.errors import HerdsmanError, InputError, MachineError, NetworkError, WorkspaceError
 from herdsman.files import digest_of
-from herdsman.pages.frontier import KEPT, WAITING, Frontier, Place, site_order
-from herdsman.pages.links import MOST_SITEMAP_BYTES, outlook, ready, sitemap_addresses
+from herdsman.pages.frontier import FORBIDDEN, KEPT, WAITING, Frontier, Place, site_order
+from herdsman.pages.links import MOST_SITEMAP_BYTES, joined, outlook, ready, sitemap_addresses, web_address
 from herdsman.pages.options import CrawlOptions, PagesOptions
 from herdsman.pages.page import Page, iso_seconds, refusal
-from herdsman.pages.visitor import MOST_REDIRECTS, Answer, NoAnswer, Stopped, Visitor, origin_of
+from herdsman.pages.visitor import MOST_REDIRECTS, Answer, NoAnswer, Pace, Stopped, Visitor, host_of, origin_of
 from herdsman.pages.warc import is_html, page_at
 from herdsman.pages.warc_writer import WarcFile
 from herdsman.progress import Progress
@@ -35,7 +35,7 @@ PREFIX = "crawl:"
 MOST_HOSTS_AT_ONCE = 32
 MOST_FAILURES = 10  # in a row, after which a host is left alone
 MOST_SITEMAPS, MOST_SITEMAP_PAGES = 200, 100_000
-FORBIDDEN, NO_ANSWER, NOT_INDEXED = "forbidden by robots.txt", "no answer", "not to be indexed"
+NO_ANSWER, NOT_INDEXED = "no answer", "not to be indexed"
 
 
 def site_start(source: str) -> str:
@@ -66,9 +66,9 @@ def crawl_sites(starts: list[str], options: PagesOptions, progress: Progress) ->
     """
     hosts: dict[str, list[str]] = {}
     for start in starts:
-        hosts.setdefault((urlsplit(start).hostname or "").removeprefix("www."), []).append(start)
+        hosts.setdefault(host_of(start), []).append(start)
     waiting, stop, lock = iter(list(hosts.values())), threading.Event(), threading.Lock()
-    problems, defects = list[HerdsmanError](), list[BaseException]()
+    problems, defects, paces = list[HerdsmanError](), list[BaseException](), dict[str, Pace]()
     with progress.task("crawl", unit="pages") as task:
 
         def tell(pages: int, known: int) -> None:
@@ -79,7 +79,7 @@ def crawl_sites(starts: list[str], options: PagesOptions, progress: Progress) ->
         def visit_hosts() -> None:
             try:
                 for own in waiting:  # each thread draws from the same iterator
-                    visitor = Visitor(options.crawl, stop)
+                    visitor = Visitor(options.crawl, stop, paces)
                     for start in own:
                         try:
                             _crawl(start, site_folder(start, options), visitor, options, tell)
@@ -162,20 +162,21 @@ class _Crawl:
     def run(self, tell: Callable[[int, int], None]) -> None:
         kept = self.frontier.count(KEPT)
         tell(kept, self.frontier.count(WAITING))
-        failed = list[int]()
+        failed, sitemaps = list[int](), self.options.max_depth > 0 and not self.frontier.note("sitemaps")
         while kept < self.options.max_pages:
-            place = self.frontier.next(self.options.max_depth)
-            if place is None:
-                if self.options.max_depth == 0 or self.frontier.note("sitemaps"):
+            if not (place := self.frontier.next(self.options.max_depth)):
+                if not sitemaps:
                     break
                 self._read_sitemaps()
+                sitemaps = False
                 continue
             try:
                 reason = self._visit(place)
-                failed.clear()
+                if reason != FORBIDDEN:
+                    failed.clear()
             except NoAnswer as error:
                 failed.append(place.id)
-                if not kept or len(failed) >= MOST_FAILURES:
+                if place.depth == 0 or len(failed) >= MOST_FAILURES:
                     self.frontier.close_with(failed, WAITING)
                     do = "run again later: what was fetched is kept"
                     raise NetworkError(f"cannot be crawled ({error})", where=place.url, do=do) from error
@@ -232,7 +233,7 @@ class _Crawl:
         return self.warc.write(place.url, iso_seconds(time.time()), headers, answer.body, metadata)
 
     def _redirected(self, place: Place, location: str) -> str | None:
-        target = ready(urljoin(place.url, location))
+        target = ready(joined(place.url, location))
         if target and place.depth == 0:
             if not _below(self.root, target) or _below(place.url + "/", target):
                 self.root = urljoin(target, ".")
@@ -254,24 +255,29 @@ class _Crawl:
         """Lets the pages wait that only a sitemap knows, as if the first page linked to them."""
         origin = origin_of(self.root)
         usual = [origin + "/sitemap.xml", self.root + "sitemap.xml"]
-        waiting = list(dict.fromkeys(list(self.visitor.rules(origin).sitemaps) or usual))
-        found, seen = list[str](), set[str]()
+        waiting = [web_address(url) for url in list(self.visitor.rules(origin).sitemaps) or usual]
+        hosts = {host_of(url) for url in [self.start, *waiting]}
+        found, seen, silent = list[str](), {""}, False
+
+        def allowed(url: str) -> bool:
+            return host_of(url) in hosts and self.visitor.may_ask(url)
+
         while waiting and len(seen) < MOST_SITEMAPS and len(found) < MOST_SITEMAP_PAGES:
             url = waiting.pop(0)
-            if url in seen or urlsplit(url).scheme not in ("http", "https"):
+            if url in seen:
                 continue
             seen.add(url)
             try:
-                if not self.visitor.may_ask(url):
-                    continue
-                answer = self.visitor.follow(url, MOST_SITEMAP_BYTES)
+                answer = self.visitor.follow(url, MOST_SITEMAP_BYTES, allowed) if allowed(url) else None
             except (NoAnswer, NetworkError):
+                silent = True
                 continue
-            if answer.status == 200:
+            if answer and answer.status == 200:
                 addresses, index = sitemap_addresses(answer.content(MOST_SITEMAP_BYTES))
                 (waiting if index else found).extend(addresses)
         self.frontier.add([own for own in map(self._own, found) if own], self.frontier.first(), 1)
-        self.frontier.write_note("sitemaps", "read")
+        if not silent:  # else all are asked again when the crawl goes on
+            self.frontier.write_note("sitemaps", "read")
 
 
 def _below(root: str, url: str) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-WAITING, KEPT, REDIRECT = "waiting", "kept", "redirect"
+WAITING, KEPT, REDIRECT, FORBIDDEN = "waiting", "kept", "redirect", "forbidden by robots.txt"
 OTHER_ADDRESS = "another address is the canonical one"
 _TABLES = """
 CREATE TABLE IF NOT EXISTS page (
@@ -138,7 +138,7 @@ def site_order(path: Path, max_pages: int) -> tuple[list[int], Counter[str]]:
     """Where the records of a crawl's first pages begin, in the order of the site, and what was left out, by reason.
 
     The order is that of a table of contents: each page before the pages it was the first to link to, in the order of
-    its links. A page that names another kept page as its canonical address is left out, unless that is the site's first
+    its links. A page that names another of them as its canonical address is left out, unless that is the site's first
     page or itself points elsewhere: such links are mistakes of a template.
     """
     children: dict[int | None, list[int]] = {}
@@ -148,10 +148,11 @@ def site_order(path: Path, max_pages: int) -> tuple[list[int], Counter[str]]:
             children.setdefault(parent, []).append(id)
             skipped[state] += state not in (KEPT, WAITING)
         taken = db.execute(
-            """SELECT page.id, page.start, other.id IS NOT NULL FROM page LEFT JOIN page AS other
-               ON other.url = page.canonical AND other.id != page.id AND other.depth > 0 AND other.state = ?1
+            """WITH taken (id) AS (SELECT id FROM page WHERE state = ? ORDER BY start LIMIT ?)
+               SELECT page.id, page.start, other.id IS NOT NULL FROM page LEFT JOIN page AS other
+               ON other.url = page.canonical AND other.id != page.id AND other.depth > 0 AND other.id IN taken
                AND other.canonical IN ('', other.url)
-               WHERE page.state = ?1 ORDER BY page.start LIMIT ?2""",
+               WHERE page.id IN taken""",
             (KEPT, max_pages),
         ).fetchall()
     starts = {id: start for id, start, elsewhere in taken if not elsewhere}
