@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from herdsman.errors import NetworkError
-from herdsman.pages import visitor
+from herdsman.pages import frontier, visitor
 from herdsman.pages.crawler import crawl_sites, site_start
 from herdsman.progress import SILENT
 from tests.pages.site import Site, serve_site
@@ -124,6 +124,34 @@ def test_a_body_that_drips_is_not_waited_for(small: Site, monkeypatch: pytest.Mo
     small.drip["/"] = 1.0
     with pytest.raises(NetworkError, match=r"cannot be crawled \(no answer\)"):
         crawl(small.address + "/", retries=0, timeout_seconds=0.5)
+
+
+def test_a_site_without_end_that_gives_no_pages(small: Site) -> None:
+    """Ten addresses for each page that is allowed; what robots.txt forbids costs nothing and does not count."""
+    small.reply("/robots.txt", "User-agent: *\nDisallow: /no", Content_Type="text/plain")
+    small.reply("/", links(*(f"/no{number}" for number in range(30)), *(f"/{number}" for number in range(40))))
+    for number in range(40):
+        small.reply(f"/{number}", links(head="<meta name=robots content=noindex>" if number < 35 else ""))
+    pages, skipped = crawl(small.address + "/", max_pages=2)
+    assert paths(small, pages) == ["/"]
+    assert small.paths() == ["/robots.txt", "/", *(f"/{number}" for number in range(19))]
+    left = "not asked, as too few of the site's addresses gave a page"
+    assert skipped == {"forbidden by robots.txt": 30, "not to be indexed": 19, left: 21}
+    small.asked.clear()
+    assert crawl(small.address + "/", max_pages=2)[0] == pages
+    assert not small.asked, "it was asked enough"
+    assert paths(small, crawl(small.address + "/", max_pages=4)[0]) == ["/", "/35", "/36", "/37"]
+
+
+def test_no_site_can_fill_the_disk_with_addresses(small: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frontier, "MOST_WAITING", 5)
+    small.reply("/", links(*(f"/{number}" for number in range(20))))
+    small.reply("/sitemap.xml", "\n".join(f"{small.address}/s{number}" for number in range(20)))
+    for number in range(20):
+        small.reply(f"/{number}", links())
+        small.reply(f"/s{number}", links())
+    found = paths(small, crawl(small.address + "/")[0])
+    assert found == ["/", *(f"/{number}" for number in range(5)), *(f"/s{number}" for number in range(5))]
 
 
 def test_sitemaps_that_gave_no_answer_are_asked_again(small: Site) -> None:

@@ -34,6 +34,7 @@ from herdsman.progress import Progress
 PREFIX = "crawl:"
 MOST_HOSTS_AT_ONCE = 32
 MOST_FAILURES = 10  # in a row, after which a host is left alone
+ASKED_PER_PAGE = 10  # addresses for each of `max_pages`, after which a site that gives few pages is left
 MOST_SITEMAPS, MOST_SITEMAP_PAGES = 200, 100_000
 NO_ANSWER, NOT_INDEXED = "no answer", "not to be indexed"
 
@@ -160,10 +161,10 @@ class _Crawl:
         self.root = frontier.note("root") or urljoin(start, ".")
 
     def run(self, tell: Callable[[int, int], None]) -> None:
-        kept = self.frontier.count(KEPT)
+        kept, asked = self.frontier.count(KEPT), self.frontier.asked()
         tell(kept, self.frontier.count(WAITING))
         failed, sitemaps = list[int](), self.options.max_depth > 0 and not self.frontier.note("sitemaps")
-        while kept < self.options.max_pages:
+        while kept < self.options.max_pages and asked < ASKED_PER_PAGE * self.options.max_pages:
             if not (place := self.frontier.next(self.options.max_depth)):
                 if not sitemaps:
                     break
@@ -181,6 +182,7 @@ class _Crawl:
                     do = "run again later: what was fetched is kept"
                     raise NetworkError(f"cannot be crawled ({error})", where=place.url, do=do) from error
                 reason = NO_ANSWER
+            asked += reason != FORBIDDEN
             if reason:
                 self.frontier.close_with([place.id], reason)
             elif (now := self.frontier.count(KEPT)) > kept:

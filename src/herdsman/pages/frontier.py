@@ -7,11 +7,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 WAITING, KEPT, REDIRECT, FORBIDDEN = "waiting", "kept", "redirect", "forbidden by robots.txt"
 OTHER_ADDRESS = "another address is the canonical one"
+NOT_ASKED = "not asked, as too few of the site's addresses gave a page"
+MOST_WAITING = 1_000_000  # so that no site can fill the disk
 _TABLES = """
 CREATE TABLE IF NOT EXISTS page (
     id INTEGER PRIMARY KEY,   -- in order of discovery
@@ -100,6 +103,10 @@ class Frontier:
     def count(self, state: str) -> int:
         return self._one("SELECT count(*) FROM page WHERE state = ?", state)
 
+    def asked(self) -> int:
+        """How many addresses were asked for, whatever came."""
+        return self._one("SELECT count(*) FROM page WHERE state NOT IN (?, ?)", WAITING, FORBIDDEN)
+
     def end(self) -> int:
         """Where the WARC file ends that goes with this state; what follows was being written when we were killed."""
         return self._one("SELECT coalesce(max(end), 0) FROM page")
@@ -131,7 +138,8 @@ class Frontier:
 
     def _add(self, urls: Iterable[str], parent: int | None, depth: int) -> None:
         insert = "INSERT OR IGNORE INTO page (url, parent, depth, hops, state) VALUES (?, ?, ?, 0, ?)"
-        self.db.executemany(insert, [(url, parent, depth, WAITING) for url in urls])
+        room = max(0, MOST_WAITING - self.count(WAITING))
+        self.db.executemany(insert, [(url, parent, depth, WAITING) for url in islice(urls, room)])
 
 
 def site_order(path: Path, max_pages: int) -> tuple[list[int], Counter[str]]:
@@ -139,7 +147,8 @@ def site_order(path: Path, max_pages: int) -> tuple[list[int], Counter[str]]:
 
     The order is that of a table of contents: each page before the pages it was the first to link to, in the order of
     its links. A page that names another of them as its canonical address is left out, unless that is the site's first
-    page or itself points elsewhere: such links are mistakes of a template.
+    page or itself points elsewhere: such links are mistakes of a template. Of a site that gave fewer pages than it was
+    allowed, what still waits was left because most of what was asked for gave none.
     """
     children: dict[int | None, list[int]] = {}
     skipped: Counter[str] = Counter()
@@ -155,6 +164,8 @@ def site_order(path: Path, max_pages: int) -> tuple[list[int], Counter[str]]:
                WHERE page.id IN taken""",
             (KEPT, max_pages),
         ).fetchall()
+        if len(taken) < max_pages:
+            skipped[NOT_ASKED] = db.execute("SELECT count(*) FROM page WHERE state = ?", (WAITING,)).fetchone()[0]
     starts = {id: start for id, start, elsewhere in taken if not elsewhere}
     skipped[OTHER_ADDRESS] = len(taken) - len(starts)
     return [starts[id] for id in _walk(children) if id in starts], +skipped
