@@ -152,7 +152,7 @@ def bodies(corpus: Path, most: int) -> list[bytes]:
 def work(pipe: Connection, pages: list[bytes], seed: int, memory: int) -> None:
     """A worker: receives numbers, makes the page, sends it through, answers with its fate."""
     from herdsman.documents.options import DocumentsOptions
-    from herdsman.documents.page_to_document import documents_of
+    from herdsman.documents.page_to_document import Dropped, document_of
 
     options = DocumentsOptions()
     if memory:
@@ -164,10 +164,11 @@ def work(pipe: Connection, pages: list[bytes], seed: int, memory: int) -> None:
         started = time.process_time()
         try:
             rows = rows_of(number, kind, page)
-            passed, dropped, _ = documents_of(rows, options)
-            fate = f"dropped: {dropped[-1].dropped_by}" if dropped else "kept" if passed else "no page could be read"
-            if len(passed) + len(dropped) != len(rows) or any(not drop.reason for drop in dropped):
-                fate = "finding: lost without a reason"
+            found = [document_of(row, options) for row in rows]
+            dropped = [one for one in found if isinstance(one, Dropped)]
+            fate = f"dropped: {dropped[-1].dropped_by}" if dropped else "kept" if found else "no page could be read"
+            if any(not drop.reason for drop in dropped):
+                fate = "finding: dropped without a reason"
         except MemoryError:
             fate = "finding: memory"
         except Exception:

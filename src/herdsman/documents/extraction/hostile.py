@@ -40,6 +40,13 @@ _TAG = re.compile(r"<(/?[a-zA-Z][^\s/>]{0,20})")
 _FORMATTING_NAME = r"<(?:a|b(?:ig)?|code|em|font|i|nobr|s(?:mall|tr(?:ike|ong))?|tt|u)"
 _FORMATTING_START = re.compile(_FORMATTING_NAME + r"[\s>]", re.I)
 _FORMATTING_TAG = re.compile(_FORMATTING_NAME + r"(?:\s[^<>]{0,200})?>", re.I)
+_QUOTED_END = re.compile(r"""=\s*(?:"[^">]*>|'[^'>]*>)""")
+_VALUE = r"""=\s*(?:"[^"]*"|'[^']*')?"""
+_WHOLE_TAG = re.compile(
+    rf"<(?:(?:script\b.*?(?:</script|\Z)|style\b.*?(?:</style|\Z)|!--.*?(?:-->|\Z))|([a-z](?:[^>=]+|{_VALUE})*+))",
+    re.I | re.S,
+)
+_ATTRIBUTE = re.compile(rf"(?<![\s/])[\s/]++[^\s/>=]+(?:{_VALUE})?")
 
 
 class HostileMarkup(ValueError):
@@ -61,13 +68,14 @@ def refuse_hostile(text: str) -> None:
         tags > _TAGS_WORTH_COUNTING and len(_FORMATTING_START.findall(text)) * tags > MAX_COPIES
     ):
         _refuse_nesting(_TAG.findall(text.lower()), text)
-    half = _LONG_TAG_CHARS // 2  # a tag that is longer holds one of these stretches
-    if any(text.find(">", at, at + half) < 0 for at in range(0, len(text) - half, half)):
-        for piece in text.split(">"):
-            if len(piece) > _LONG_TAG_CHARS:
-                tag = piece[piece.rfind("<") :]
-                if _TAG.match(tag) and len(tag.split(None, MAX_ATTRIBUTES)) > MAX_ATTRIBUTES:
-                    raise HostileMarkup(f"a tag with more than {MAX_ATTRIBUTES:,} attributes")
+    half = _LONG_TAG_CHARS // 2  # a longer tag has a stretch of this length without ">", or has one in quotes
+    if len(text) > _LONG_TAG_CHARS and (
+        any(text.find(">", at, at + half) < 0 for at in range(0, len(text) - half, half)) or _QUOTED_END.search(text)
+    ):
+        for match in _WHOLE_TAG.finditer(text):
+            tag = match[1]
+            if tag and len(tag) > _LONG_TAG_CHARS and len(_ATTRIBUTE.findall(tag)) > MAX_ATTRIBUTES:
+                raise HostileMarkup(f"a tag with more than {MAX_ATTRIBUTES:,} attributes")
 
 
 def _refuse_nesting(tags: list[str], text: str) -> None:
