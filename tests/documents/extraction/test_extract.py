@@ -390,8 +390,19 @@ def test_scripts_with_long_strings_are_no_tags() -> None:
         '<a class="' + "brackets-" * 40_000 + '">\n</a>',
         "<pre>" + "<div></div>" * 60_000 + "</pre>",
         "<p " + "=' " * 100_000 + ">" + '<a ="' * 50_000,
+        "".join(f"<html a{at}=b>" for at in range(60_000)),
+        "<table><tr><td>x</table>" + "<td>1" * 400_000,
     ],
-    ids=["blanks in code", "identifiers", "annotations", "brackets", "empty lines of code", "quotes"],
+    ids=[
+        "blanks in code",
+        "identifiers",
+        "annotations",
+        "brackets",
+        "empty lines of code",
+        "quotes",
+        "bodies",
+        "cells",
+    ],
 )
 def test_time_grows_with_the_page_only(page: str) -> None:
     started = time.process_time()

@@ -13,7 +13,8 @@ MAX_SEARCHES = 30_000_000  # open elements looked at by closing tags that close 
 MAX_COPIES = 3_000_000  # elements that unclosed formatting tags may be multiplied into
 MAX_ATTRIBUTES = 5_000  # words in one tag
 MAX_STRAY_CELLS = 10_000  # table cells outside of tables, which a parser ignores at a cost that grows with their number
-MAX_BYTES = 16 << 20  # of a page; no page for people has more, and one line of 50 MB keeps every later step busy
+MAX_BODIES = 1_000  # tags of html and body, whose attributes a parser gathers on the first
+MAX_BYTES = 5 << 20  # of a page; Common Crawl cuts pages there, and one line of 50 MB keeps every later step busy
 _TAGS_WORTH_COUNTING = 2_000  # below this, the worst markup costs less than a second
 _TAGS_WORTH_NESTING = 8_000  # the same for what has few formatting tags
 _LONG_TAG_CHARS = 50_000
@@ -79,6 +80,8 @@ def refuse_hostile(text: str) -> None:
 
 
 def _refuse_nesting(tags: list[str], text: str) -> None:
+    if tags.count("html") + tags.count("body") > MAX_BODIES:
+        raise HostileMarkup(f"more than {MAX_BODIES:,} bodies")
     stack: list[str] = []  # open elements as a parser would have them, formatting elements counted aside
     formatting: dict[str, int] = {}
     open_formatting = most_formatting = searches = tables = stray_cells = 0
@@ -102,6 +105,7 @@ def _refuse_nesting(tags: list[str], text: str) -> None:
         name = tag[1:]
         if stack and stack[-1] == name:
             stack.pop()
+            tables -= name == "table"
         elif name in _FORMATTING:
             if formatting.get(name):
                 formatting[name] -= 1
@@ -110,7 +114,7 @@ def _refuse_nesting(tags: list[str], text: str) -> None:
             searches += len(stack) + open_formatting
             if searches > MAX_SEARCHES:
                 raise HostileMarkup("a flood of closing tags that close nothing")
-            _close(stack, name)
+            tables -= _close(stack, name)
     if most_formatting * len(tags) > MAX_COPIES:
         # Each later block opens them anew, though of equal ones at most three (HTML5 13.2.4.3).
         distinct = min(most_formatting, 3 * len(set(_FORMATTING_TAG.findall(text))))
@@ -118,11 +122,17 @@ def _refuse_nesting(tags: list[str], text: str) -> None:
             raise HostileMarkup(f"{most_formatting:,} unclosed formatting tags")
 
 
-def _close(stack: list[str], name: str) -> None:
-    """Closes the innermost open `name` and what is open in it, unless something the tag cannot reach through is."""
+def _close(stack: list[str], name: str) -> int:
+    """Closes the innermost open `name` and what is open in it, unless something the tag cannot reach through is.
+
+    Returns:
+        How many tables it closed.
+    """
     for at in range(len(stack) - 1, -1, -1):
         if stack[at] == name:
+            tables = stack[at:].count("table")
             del stack[at:]
-            return
+            return tables
         if stack[at] in _SCOPES or (name in _INLINE and stack[at] not in _INLINE):
-            return
+            return 0
+    return 0
