@@ -215,6 +215,18 @@ def test_duplicates_show_what_differs(herd: Workspace) -> None:
         look(herd, "duplicates", Wanted(by="semantic"))
 
 
+def test_a_duplicate_is_found_by_name_language_and_source(herd: Workspace) -> None:
+    every = look(herd, "duplicates", Wanted(limit=1000))
+    last = every[-1]
+    for name in (last["url"], last["id"][:12]):
+        assert last in look(herd, "duplicates", Wanted(name))
+    assert len(look(herd, "duplicates", Wanted(language="en", limit=1000))) == len(every)
+    with pytest.raises(InputError, match="nothing is of this kind"):
+        look(herd, "duplicates", Wanted(language="xx"))
+    (journey,) = look(herd, "document", Wanted(last["id"]))
+    assert journey["duplicates"].get("differences") == last.get("differences")
+
+
 @pytest.mark.parametrize(
     ("what", "wanted", "sentence"),
     [
@@ -226,6 +238,7 @@ def test_duplicates_show_what_differs(herd: Workspace) -> None:
         ("threshold", Wanted("min_wrods"), "there is no threshold min_wrods; did you mean min_words"),
         ("threshold", Wanted("duplicate n-grams"), "several thresholds; choose from documents.filters.max_duplicate_5"),
         ("threshold", Wanted("min_words", 1.5), "min_words: 1.5: input should be a valid integer"),
+        ("threshold", Wanted("min_words", language="en"), "threshold cannot be chosen by language; use name, value"),
         ("threshold", Wanted("best_share", 2), "best_share: 2: input should be less than 1"),
     ],
 )

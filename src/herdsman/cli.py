@@ -159,14 +159,17 @@ def inspect(
     workspace: WorkspaceArgument,
     what: Annotated[str, typer.Argument(help="dropped, document, duplicates, threshold or samples.")] = "dropped",
     name: Annotated[
-        str | None, typer.Argument(help="Of document: its address or the beginning of its id; of threshold: which one.")
+        str | None, typer.Argument(help="A document's address or the beginning of its id; of threshold: which one.")
     ] = None,
     value: Annotated[float | None, typer.Argument(help="Of threshold: the value to try.")] = None,
     by: Annotated[
-        str | None, typer.Option(help="Only what this filter dropped; duplicates by url, near or semantic.")
+        str | None,
+        typer.Option(
+            help="Only what this filter dropped; duplicates by url, near or semantic; samples of this family."
+        ),
     ] = None,
-    language: Annotated[str | None, typer.Option(help="Only dropped documents in this language.")] = None,
-    source: Annotated[str | None, typer.Option(help="Only dropped documents from this source.")] = None,
+    language: Annotated[str | None, typer.Option(help="Only documents in this language (dropped, duplicates).")] = None,
+    source: Annotated[str | None, typer.Option(help="Only documents from this source (dropped, duplicates).")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many to show.")] = 20,
     json_: JsonOption = False,
 ) -> None:

@@ -11,9 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import ValidationError
 
+from herdsman.documents.differences import marked
 from herdsman.documents.filtering import filters
 from herdsman.documents.mix import stream_of
 from herdsman.documents.options import DocumentsOptions
+from herdsman.documents.page_to_document import DROPPED_CHARS
 from herdsman.documents.store import find_rows, read_facts
 from herdsman.errors import InputError, WorkspaceError
 from herdsman.files import read_json
@@ -77,6 +79,7 @@ def _journey(
         "private data masked": json.loads(facts["masked_kinds"] or "{}"),
         "duplicates": {
             "kept in its place": twin.get("url"), "its id": facts["twin"], "similarity": facts["similarity"],
+            "differences": compared(document.get("text", ""), twin.get("text", "")),
             "in its place gone": len(copies) or None,
         },
         "duplicates gone in its favour": copies[:COPIES],
@@ -92,6 +95,12 @@ def _journey(
     }  # fmt: skip
     steps = {name: without_empty(step) if isinstance(step, dict) else step for name, step in steps.items()}
     return {name: step for name, step in steps.items() if step}
+
+
+def compared(text: str, twin: str) -> str:
+    """What differs between the beginnings of a duplicate and its twin, as long as the former is kept; "" if unknown."""
+    left, right = text[:DROPPED_CHARS], twin[:DROPPED_CHARS]
+    return marked(left, right, max(len(left), len(right)) >= DROPPED_CHARS) if twin else ""
 
 
 def _rules(facts: Row, options: DocumentsOptions) -> list[Row]:

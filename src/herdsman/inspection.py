@@ -13,9 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from herdsman.document_journey import find_texts, finished, journeys, shown, without_empty
-from herdsman.documents.differences import marked
-from herdsman.documents.page_to_document import DROPPED_CHARS
+from herdsman.document_journey import compared, find_texts, finished, journeys, shown, without_empty
 from herdsman.documents.steps import NEAR_DUPLICATE, SEMANTIC_DUPLICATE, URL_DUPLICATE
 from herdsman.documents.store import read_dropped
 from herdsman.errors import InputError
@@ -37,7 +35,7 @@ class Wanted:
     """What to show: None wants all.
 
     Attributes:
-        name: the document or the threshold.
+        name: the document (its address, or the beginning of its id) or the threshold.
         value: to try for the threshold.
         by: the filter's name for dropped documents, the sort of duplicates, the source or family of samples.
         limit: rows at most.
@@ -63,12 +61,7 @@ def dropped(workspace: Workspace, wanted: Wanted) -> list[Row]:
     def rows() -> Iterator[Row]:
         for row in read_dropped(finished(workspace, "documents"), WITH_FACTS):
             kinds[row["dropped_by"]] += 1
-            if all(
-                asked is None or asked == row[name]
-                for name, asked in (
-                    ("dropped_by", wanted.by), ("language", wanted.language), ("source", wanted.source)
-                )
-            ):  # fmt: skip
+            if _is_wanted(row, wanted, wanted.by):
                 yield without_empty(row) | {"text": shown(row["text"])}
 
     return _first(rows(), wanted, kinds)
@@ -90,7 +83,7 @@ def duplicates(workspace: Workspace, wanted: Wanted) -> list[Row]:
         for row in read_dropped(folder, WITH_FACTS):
             if row["twin"]:
                 kinds[row["dropped_by"]] += 1
-                if name in (None, row["dropped_by"]):
+                if _is_wanted(row, wanted, name):
                     yield row
 
     found = _first(rows(), wanted, kinds)
@@ -125,12 +118,12 @@ def document(workspace: Workspace, name: str | None) -> list[Row]:
     return journeys(workspace, name)
 
 
-VIEWS: dict[str, Callable[[Workspace, Wanted], Any]] = {
-    "dropped": dropped,
-    "document": lambda workspace, wanted: document(workspace, wanted.name),
-    "duplicates": duplicates,
-    "threshold": lambda workspace, wanted: ask(workspace, wanted.name, wanted.value),
-    "samples": samples,
+VIEWS: dict[str, tuple[Callable[[Workspace, Wanted], Any], tuple[str, ...]]] = {  # and what of `Wanted` they read
+    "dropped": (dropped, ("name", "by", "language", "source")),
+    "document": (lambda workspace, wanted: document(workspace, wanted.name), ("name",)),
+    "duplicates": (duplicates, ("name", "by", "language", "source")),
+    "threshold": (lambda workspace, wanted: ask(workspace, wanted.name, wanted.value), ("name", "value")),
+    "samples": (samples, ("by",)),
 }
 
 
@@ -138,20 +131,30 @@ def look(workspace: Workspace, what: str, wanted: Wanted) -> Any:
     """What a view shows: rows, or a table of tables.
 
     Raises:
-        InputError: there is no such view.
+        InputError: there is no such view, or it cannot be asked for this.
     """
     if what not in VIEWS:
         raise InputError(f"cannot inspect {what}", where=workspace.root, do=f"choose from {', '.join(VIEWS)}")
-    return VIEWS[what](workspace, wanted)
+    view, reads = VIEWS[what]
+    for name in ("name", "value", "by", "language", "source"):
+        if getattr(wanted, name) is not None and name not in reads:
+            raise InputError(f"{what} cannot be chosen by {name}", where="inspect", do=f"use {', '.join(reads)}")
+    return view(workspace, wanted)
+
+
+def _is_wanted(row: Row, wanted: Wanted, by: str | None) -> bool:
+    asked = {"dropped_by": by, "language": wanted.language, "source": wanted.source}
+    name = wanted.name
+    return all(value in (None, row[key]) for key, value in asked.items()) and (
+        name is None or row["url"] == name or row["id"].startswith(name)
+    )
 
 
 def _compared(row: Row, twin: Row) -> Row:
-    left, right = row["text"][:DROPPED_CHARS], twin["text"][:DROPPED_CHARS]
-    cut = max(len(left), len(right)) >= DROPPED_CHARS
     return without_empty({
         "dropped_by": row["dropped_by"], "reason": row["reason"], "similarity": row["similarity"],
         "id": row["id"], "url": row["url"], "twin": row["twin"], "twin url": twin["url"],
-        "differences": marked(left, right, cut) if twin["text"] else "",
+        "differences": compared(row["text"], twin["text"]),
     })  # fmt: skip
 
 
@@ -159,7 +162,7 @@ def _first(rows: Iterable[Row], wanted: Wanted, kinds: Counter[str]) -> list[Row
     found = list(islice(rows, wanted.limit))
     if not found and kinds:
         asked = ("by", wanted.by), ("language", wanted.language), ("source", wanted.source)
-        where = " ".join(f"--{name} {value!r}" for name, value in asked if value)
+        where = " ".join([wanted.name or "", *(f"--{name} {value!r}" for name, value in asked if value)]).strip()
         known = ", ".join(f"{name} ({count})" for name, count in sorted(kinds.items()))
         raise InputError("nothing is of this kind", where=where, do=f"choose from {known}")
     return found

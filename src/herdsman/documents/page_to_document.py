@@ -5,8 +5,6 @@ Nothing here depends on any other page, so pages may be cut into batches in any 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,40 +77,11 @@ class Dropped:
     masked: dict[str, int] = field(default_factory=dict)
 
 
-def documents_of(
-    pages: Iterable[dict[str, Any]], options: DocumentsOptions
-) -> tuple[list[Candidate], list[Dropped], Counter[str]]:
-    """Extracts, identifies, filters and masks pages.
-
-    Args:
-        pages: rows of the pages stage (see `pages.shards.SCHEMA`).
-
-    Returns:
-        Documents that passed and pages that did not, both in the order of the pages, and counts: "pages", "passed",
-        "dropped", "dropped: <filter>" and "masked: <kind>".
-    """
-    passed: list[Candidate] = []
-    dropped: list[Dropped] = []
-    counts: Counter[str] = Counter()
-    for page in pages:
-        result = document_of(page, options)
-        counts["pages"] += 1
-        if isinstance(result, Dropped):
-            dropped.append(result)
-            counts["dropped"] += 1
-            counts[f"dropped: {result.dropped_by}"] += 1
-        else:
-            passed.append(result)
-            counts["passed"] += 1
-            counts.update({f"masked: {kind}": number for kind, number in result.masked.items()})
-    return passed, dropped, counts
-
-
 def document_of(page: dict[str, Any], options: DocumentsOptions) -> Candidate | Dropped:
     """The document of one page, or the reason why there is none."""
     url: str = page["url"]
-    is_on_the_web = url.startswith(("http://", "https://"))
-    if is_on_the_web and options.filters.block_lists and (listed := block_list(options.filters).category(url)):
+    lists = options.filters.enabled and options.filters.block_lists and url.startswith(("http://", "https://"))
+    if lists and (listed := block_list(options.filters).category(url)):
         reason = f"the block list {listed} has the address or its domain"
         return Dropped(identity(url, page["html"]), url, "", BLOCKED, reason)
     try:
@@ -142,7 +111,7 @@ def document_of(page: dict[str, Any], options: DocumentsOptions) -> Candidate | 
         normalised_url=normalise(url),
         domain=page["domain"],
         crawled_at=page["crawled_at"],
-        title=found.title,
+        title=mask(found.title)[0] if options.filters.mask_private else found.title,
         language=language,
         language_score=score,
         text=text,

@@ -65,6 +65,12 @@ def refine(options: DocumentsOptions, work: Work) -> None:
     found = survey(work.out)
     if found.pages != found.documents + found.dropped:
         raise AssertionError(f"{found.pages} pages, but {found.documents} documents kept and {found.dropped} dropped")
+    if not found.training:
+        raise InputError(
+            "no document is left to train on",
+            where="documents",
+            do="give more pages, relax `documents.filters`, or lower `documents.held_out_share`",
+        )
     mix = make_mix(found.training, options.mix)
     write_json(work.out / "mix.json", mix)
     learned = read_json(models / MODELS_FILE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -10,6 +11,8 @@ import pytest
 from herdsman.documents.extraction.blocks import CODE, ITEM, PROSE, ROW, TERM
 from herdsman.documents.extraction.extract import extract
 from herdsman.documents.extraction.hostile import HostileMarkup
+from herdsman.documents.extraction.markup import read_markup
+from herdsman.documents.extraction.reader import read_blocks
 from herdsman.documents.options import DocumentsOptions
 from herdsman.documents.page_to_document import DROPPED_CHARS, Candidate, Dropped, document_of
 
@@ -223,19 +226,6 @@ def test_a_hostile_page_is_dropped_by_name() -> None:
     assert "1,000 elements deep" in dropped.reason
 
 
-def test_extraction_is_fast() -> None:
-    page = SPHINX_PAGE.replace(
-        "</section>", "<p>Another paragraph of prose that says a little more.</p>" * 200 + "</section>"
-    )
-    html = page.encode()
-    extract(html)
-    start = time.process_time()
-    for _ in range(20):
-        extract(html)
-    rate = 20 / (time.process_time() - start)
-    assert rate > 100, f"{rate:.0f} pages of {len(html) / 1e3:.0f} kB per CPU second"
-
-
 def test_control_characters_are_no_text() -> None:
     page = "<p>a\x01b\x7fc\x85d\x9fe\x00f\x1bg¶ \u2028h\tk</p>"
     assert extract(page.encode(), "text/html; charset=utf-8").text == "abcdefg¶ h k"
@@ -336,3 +326,86 @@ def test_inline_elements_join_words_and_unseen_ones_leave_nothing() -> None:
         b"<xmp>if (a<b) <i>\n  run</xmp><pre><span class='linenos'>1</span>first<br>x<sup>2</sup></pre>"
     )
     assert found.text == ("A bold word, abc, x^2_i, a link, 1st and the end.\n\nif (a<b) <i>\n  run\n\nfirst\nx^2")
+
+
+def text_of(body: str) -> str:
+    return extract(f"<main>{body}</main>".encode(), "text/html; charset=utf-8").text
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ("<p>before</p><bgsound hidden src='x'><keygen hidden><p>after</p>", "before\n\nafter"),
+        ("<div title='The hidden cost'><p>seen</p></div><div data-style='display:none'>too</div>", "seen\n\ntoo"),
+        ("<pre><div><span>a\n</span></div><div>b<br></div><div></div><div>c</div></pre>", "a\nb\nc"),
+        ("<p>He said <q>hello</q>, <ruby>漢<rp>(</rp><rt>kan</rt><rp>)</rp>字</ruby>.</p>", "He said hello, 漢字."),
+        ("<p>a&#1;b&#4;c&#27;d</p>", "abcd"),
+        ("<p>b<sup>&lt;</sup>, x<sup>&nbsp;</sup>, y<sup style='display:none'>1</sup>.</p>", "b^<, x , y."),
+        ("<svg><svg></svg><text>leak</text></svg><object><object>x</object><p>leak</p></object><p>seen</p>", "seen"),
+        ("<xmp>&lt;b> &amp;</xmp>", "&lt;b> &amp;"),
+        ("<p>foo<a href='x'> </a>bar, C<a href='x'>#</a>, end<a href='#y'>#</a></p>", "foo bar, C#, end"),
+    ],
+)  # fmt: skip
+def test_odd_markup_is_read_as_a_browser_shows_it(body: str, text: str) -> None:
+    assert text_of(body) == text
+
+
+def test_formulas_are_counted_once_and_not_in_code() -> None:
+    script = '<script type="math/tex">x^{2}</script>'
+    page = f"<main><p>{PROSE_TEXT} {script} and {script}</p><pre>grep '\\(a\\)' '\\[x\\]'</pre></main>"
+    assert extract(page.encode()).features["formulas"] == 2
+
+
+def test_links_of_a_table_that_lays_out_are_links() -> None:
+    page = "<main><table><tr><td><a href='/a'>Alpha</a> mill</td><td><h3>x</h3></td></tr></table></main>"
+    blocks, _ = read_blocks(read_markup(page.encode()).html)
+    assert [(block.text, block.links, block.link_chars) for block in blocks] == [("Alpha mill", 1, 5), ("x", 0, 0)]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<p " + " ".join(f'a{at}=">"' for at in range(20_000)) + ">",
+        "<p" + "".join(f"/a{at}" for at in range(20_000)) + ">",
+        "<p" + (" a" * 900 + ' b="<>" ' + " c" * 900) * 20 + ">",
+    ],
+    ids=["angles in quotes", "slashes", "words and angles"],
+)
+def test_thousands_of_attributes_are_refused(page: str) -> None:
+    with pytest.raises(HostileMarkup, match="attributes"):
+        extract(page.encode())
+
+
+def test_scripts_with_long_strings_are_no_tags() -> None:
+    script = f"<script>for(i=0;i<n;i++){{}} var s = '{'a b/c ' * 20_000}', t = \"='>\";</script>"
+    assert extract(f"<main>{script}<p>{PROSE_TEXT}</p></main>".encode()).text == PROSE_TEXT.strip()
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<pre>a" + " " * 300_000 + "b</pre>",
+        "<math>" + "<mi>x</mi>" * 7_000 + "</math>",
+        "<math>" + '<annotation-xml encoding="application/x-tex"></annotation-xml>' * 3_500 + "</math>",
+        '<a class="' + "brackets-" * 40_000 + '">\n</a>',
+        "<pre>" + "<div></div>" * 60_000 + "</pre>",
+        "<p " + "=' " * 100_000 + ">" + '<a ="' * 50_000,
+        "".join(f"<html a{at}=b>" for at in range(60_000)),
+        "<table><tr><td>x</table>" + "<td>1" * 400_000,
+    ],
+    ids=[
+        "blanks in code",
+        "identifiers",
+        "annotations",
+        "brackets",
+        "empty lines of code",
+        "quotes",
+        "bodies",
+        "cells",
+    ],
+)
+def test_time_grows_with_the_page_only(page: str) -> None:
+    started = time.process_time()
+    with contextlib.suppress(HostileMarkup):
+        extract(page.encode())
+    assert time.process_time() - started < 20  # quadratic, each would take minutes

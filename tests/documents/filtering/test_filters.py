@@ -16,7 +16,7 @@ from herdsman.documents.filtering.filters import FEATURES, RULES, first_broken
 from herdsman.documents.filtering.measures import STOP_WORDS, measure
 from herdsman.documents.filtering.repetition import repeated_grams, repeated_pieces
 from herdsman.documents.options import DocumentsOptions
-from herdsman.documents.page_to_document import Candidate, Dropped, document_of, documents_of
+from herdsman.documents.page_to_document import Candidate, Dropped, document_of
 
 EXTRACTED = {"chars": 1000.0, "code_chars": 0.0, "link_chars": 20.0, "undecodable": 0.0, "blocks": 1.0}
 EXTRACTED |= dict.fromkeys(("rows", "terms", "headings", "formulas"), 0.0)
@@ -299,15 +299,20 @@ def test_a_page_becomes_a_document_with_all_its_fields() -> None:
     assert set(found.features) == set(FEATURES)
 
 
-def test_batches_do_not_matter() -> None:
-    pages = [page(f"<p>{prose(seed, 5 * seed)}</p>") for seed in range(1, 7)]
-    pages.insert(2, page("<div>" * 9000))
-    passed, dropped, counts = documents_of(pages, WHOLE)
-    assert counts["pages"] == 7 == counts["passed"] + counts["dropped"]
-    assert counts["dropped: hostile markup"] == 1
-    one_by_one = [document_of(page, WHOLE) for page in pages]
-    assert passed == [found for found in one_by_one if isinstance(found, Candidate)]
-    assert dropped == [found for found in one_by_one if isinstance(found, Dropped)]
+def test_private_data_does_not_stay_in_a_title() -> None:
+    html = f"<head><title>Write to jane.doe@mill-owners.org</title></head><p>{prose(3, 9)}</p>"
+    found = document_of(page(html), WHOLE)
+    assert isinstance(found, Candidate)
+    assert found.title == "Write to name@example.org"
+
+
+def test_without_filters_block_lists_drop_nothing(tmp_path: Path) -> None:
+    (tmp_path / "list").write_text("site.example\n")
+    listed = {"block_lists": (str(tmp_path / "list"),)}
+    one = page(f"<p>{prose(3, 9)}</p>")
+    for enabled, kind in ((True, Dropped), (False, Candidate)):
+        options = DocumentsOptions(filters=FilterOptions(enabled=enabled, **listed))
+        assert isinstance(document_of(one, options), kind)
 
 
 def test_private_data_does_not_get_into_what_was_dropped() -> None:

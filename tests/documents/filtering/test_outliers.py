@@ -37,7 +37,7 @@ def counts(texts: list[str]) -> Counts:
 
 def with_text(counts: Counts, text: str) -> float | None:
     """The divergence of a text that belongs to the corpus, too."""
-    return divergence(text, "en", token_counts([text], ["en"]).merge(counts))
+    return divergence(text, "en", Counts({"en": counts.tables["en"] + token_counts([text], ["en"]).tables["en"]}))
 
 
 def test_real_pages_are_no_outliers(texts: list[str], counts: Counts) -> None:
@@ -79,6 +79,6 @@ def test_parts_of_a_corpus_add_up_in_any_order(texts: list[str], counts: Counts)
     languages = ["de" if at % 3 == 0 else "en" for at in range(len(texts))]
     whole = token_counts(texts, languages)
     halves = [token_counts(texts[start::2], languages[start::2]) for start in (1, 0)]
-    merged = Counts().merge(halves[0]).merge(halves[1])
-    assert sorted(merged.tables) == ["de", "en"]
-    assert all((merged.tables[language] == whole.tables[language]).all() for language in whole.tables)
+    assert sorted(whole.tables) == ["de", "en"]
+    for language, table in whole.tables.items():
+        assert (sum(half.tables[language] for half in halves) == table).all()

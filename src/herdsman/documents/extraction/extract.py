@@ -17,6 +17,7 @@ from herdsman.documents.extraction.reader import read_blocks
 
 _HARDLY_ANY_CHARS = 500  # of a page; then what it hides at first is read, too
 _FORMULAS = 2  # from which on a page is one of mathematics
+_FORMULA = re.compile(r"\\[(\[]")  # whatever the page wrote it with, see `maths`
 _FENCE = re.compile(r"`{3,}")
 
 
@@ -53,7 +54,7 @@ def extract(html: bytes, content_type: str = "", markdown: bool = False) -> Extr
     technical = markup.formulas >= _FORMULAS or any(block.kind == CODE for block in blocks)
     kept = main_blocks(blocks, containers, technical)
     text, kinds = _render(kept, _in_markdown if markdown else _plainly)
-    features = _features(kept, text, containers[0].chars, markup.formulas, markup.undecodable)
+    features = _features(kept, containers[0].chars, markup.undecodable)
     return Extract(_title(markup.title, kept), text, kinds, features)
 
 
@@ -95,7 +96,7 @@ def _title(title: str, blocks: list[Block]) -> str:
     return heading if heading and (not title or heading in title) else title or heading
 
 
-def _features(blocks: list[Block], text: str, body_chars: int, formulas: int, undecodable: float) -> dict[str, float]:
+def _features(blocks: list[Block], body_chars: int, undecodable: float) -> dict[str, float]:
     chars = sum(len(block.text) for block in blocks)
     prose = [block for block in blocks if block.kind in (PROSE, ITEM) and len(block.text) >= PROSE_CHARS]
     return {
@@ -110,6 +111,6 @@ def _features(blocks: list[Block], text: str, body_chars: int, formulas: int, un
         "rows": sum(block.kind == ROW for block in blocks),
         "terms": sum(block.kind == TERM for block in blocks),
         "blocks": len(blocks),
-        "formulas": formulas + len(re.findall(r"\\\(|\\\[", text)) if "\\" in text else formulas,
+        "formulas": sum(len(_FORMULA.findall(block.text)) for block in blocks if block.kind != CODE),
         "undecodable": round(undecodable, 4),
     }

@@ -13,7 +13,8 @@ MAX_SEARCHES = 30_000_000  # open elements looked at by closing tags that close 
 MAX_COPIES = 3_000_000  # elements that unclosed formatting tags may be multiplied into
 MAX_ATTRIBUTES = 5_000  # words in one tag
 MAX_STRAY_CELLS = 10_000  # table cells outside of tables, which a parser ignores at a cost that grows with their number
-MAX_BYTES = 16 << 20  # of a page; no page for people has more, and one line of 50 MB keeps every later step busy
+MAX_BODIES = 1_000  # tags of html and body, whose attributes a parser gathers on the first
+MAX_BYTES = 5 << 20  # of a page; Common Crawl cuts pages there, and one line of 50 MB keeps every later step busy
 _TAGS_WORTH_COUNTING = 2_000  # below this, the worst markup costs less than a second
 _TAGS_WORTH_NESTING = 8_000  # the same for what has few formatting tags
 _LONG_TAG_CHARS = 50_000
@@ -40,6 +41,13 @@ _TAG = re.compile(r"<(/?[a-zA-Z][^\s/>]{0,20})")
 _FORMATTING_NAME = r"<(?:a|b(?:ig)?|code|em|font|i|nobr|s(?:mall|tr(?:ike|ong))?|tt|u)"
 _FORMATTING_START = re.compile(_FORMATTING_NAME + r"[\s>]", re.I)
 _FORMATTING_TAG = re.compile(_FORMATTING_NAME + r"(?:\s[^<>]{0,200})?>", re.I)
+_QUOTED_END = re.compile(r"""=\s*(?:"[^">]*>|'[^'>]*>)""")
+_VALUE = r"""=\s*(?:"[^"]*"|'[^']*')?"""
+_WHOLE_TAG = re.compile(
+    rf"<(?:(?:script\b.*?(?:</script|\Z)|style\b.*?(?:</style|\Z)|!--.*?(?:-->|\Z))|([a-z](?:[^>=]+|{_VALUE})*+))",
+    re.I | re.S,
+)
+_ATTRIBUTE = re.compile(rf"(?<![\s/])[\s/]++[^\s/>=]+(?:{_VALUE})?")
 
 
 class HostileMarkup(ValueError):
@@ -61,16 +69,19 @@ def refuse_hostile(text: str) -> None:
         tags > _TAGS_WORTH_COUNTING and len(_FORMATTING_START.findall(text)) * tags > MAX_COPIES
     ):
         _refuse_nesting(_TAG.findall(text.lower()), text)
-    half = _LONG_TAG_CHARS // 2  # a tag that is longer holds one of these stretches
-    if any(text.find(">", at, at + half) < 0 for at in range(0, len(text) - half, half)):
-        for piece in text.split(">"):
-            if len(piece) > _LONG_TAG_CHARS:
-                tag = piece[piece.rfind("<") :]
-                if _TAG.match(tag) and len(tag.split(None, MAX_ATTRIBUTES)) > MAX_ATTRIBUTES:
-                    raise HostileMarkup(f"a tag with more than {MAX_ATTRIBUTES:,} attributes")
+    half = _LONG_TAG_CHARS // 2  # a longer tag has a stretch of this length without ">", or has one in quotes
+    if len(text) > _LONG_TAG_CHARS and (
+        any(text.find(">", at, at + half) < 0 for at in range(0, len(text) - half, half)) or _QUOTED_END.search(text)
+    ):
+        for match in _WHOLE_TAG.finditer(text):
+            tag = match[1]
+            if tag and len(tag) > _LONG_TAG_CHARS and len(_ATTRIBUTE.findall(tag)) > MAX_ATTRIBUTES:
+                raise HostileMarkup(f"a tag with more than {MAX_ATTRIBUTES:,} attributes")
 
 
 def _refuse_nesting(tags: list[str], text: str) -> None:
+    if tags.count("html") + tags.count("body") > MAX_BODIES:
+        raise HostileMarkup(f"more than {MAX_BODIES:,} bodies")
     stack: list[str] = []  # open elements as a parser would have them, formatting elements counted aside
     formatting: dict[str, int] = {}
     open_formatting = most_formatting = searches = tables = stray_cells = 0
@@ -94,6 +105,7 @@ def _refuse_nesting(tags: list[str], text: str) -> None:
         name = tag[1:]
         if stack and stack[-1] == name:
             stack.pop()
+            tables -= name == "table"
         elif name in _FORMATTING:
             if formatting.get(name):
                 formatting[name] -= 1
@@ -102,7 +114,7 @@ def _refuse_nesting(tags: list[str], text: str) -> None:
             searches += len(stack) + open_formatting
             if searches > MAX_SEARCHES:
                 raise HostileMarkup("a flood of closing tags that close nothing")
-            _close(stack, name)
+            tables -= _close(stack, name)
     if most_formatting * len(tags) > MAX_COPIES:
         # Each later block opens them anew, though of equal ones at most three (HTML5 13.2.4.3).
         distinct = min(most_formatting, 3 * len(set(_FORMATTING_TAG.findall(text))))
@@ -110,11 +122,17 @@ def _refuse_nesting(tags: list[str], text: str) -> None:
             raise HostileMarkup(f"{most_formatting:,} unclosed formatting tags")
 
 
-def _close(stack: list[str], name: str) -> None:
-    """Closes the innermost open `name` and what is open in it, unless something the tag cannot reach through is."""
+def _close(stack: list[str], name: str) -> int:
+    """Closes the innermost open `name` and what is open in it, unless something the tag cannot reach through is.
+
+    Returns:
+        How many tables it closed.
+    """
     for at in range(len(stack) - 1, -1, -1):
         if stack[at] == name:
+            tables = stack[at:].count("table")
             del stack[at:]
-            return
+            return tables
         if stack[at] in _SCOPES or (name in _INLINE and stack[at] not in _INLINE):
-            return
+            return 0
+    return 0

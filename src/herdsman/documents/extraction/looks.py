@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_REMEMBERED = 50_000
-_VALUES = re.compile(r'\b(class|id|role|itemprop|style|hidden|aria-hidden|data-testid|data-component)(?:="([^"]*)")?')
+_REMEMBERED, _REMEMBERED_CHARS = 50_000, 500  # verdicts, and characters of attributes worth to remember
+_ATTRIBUTE = re.compile(r'\s([^\s=]+)(?:="([^"]*)")?')
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _TOPICS = re.compile(r"(?<!\S)(?:tag|category)-\S+")  # of a post, which may be about cookies, too
 _UNSEEN_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.I)
@@ -102,7 +102,9 @@ def look_at(attributes: str, tag: str = "") -> Look:
     """
     key = SECTION + attributes if tag == SECTION else attributes
     found = _seen.get(key)
-    if found is None:
+    if found is None and len(key) > _REMEMBERED_CHARS:
+        found = _judge(attributes, tag == SECTION)
+    elif found is None:
         if len(_seen) >= _REMEMBERED:
             _seen.clear()
         found = _seen[key] = _judge(attributes, tag == SECTION)
@@ -112,7 +114,7 @@ def look_at(attributes: str, tag: str = "") -> Look:
 def _judge(attributes: str, is_section: bool) -> Look:
     if "=" not in attributes and "hidden" not in attributes:
         return PLAIN
-    values = dict[str, str](reversed(_VALUES.findall(attributes)))
+    values = dict[str, str](_ATTRIBUTE.findall(attributes))
     role = values.get("role", "").lower()
     classes = values.get("class", "")
     maths = "math" in classes.lower() or "katex" in classes

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from resiliparse.parse.encoding import bytes_to_str, detect_encoding, map_encoding_to_html5
 from resiliparse.parse.html import HTMLParserException, HTMLTree
 
+from herdsman.documents.extraction.elements import end_of_element
 from herdsman.documents.extraction.hostile import HostileMarkup, refuse_hostile
 from herdsman.documents.extraction.maths import write_latex
 
@@ -32,7 +33,8 @@ _UNSEEN = re.compile(
     r"<(?=[a-x!])(s(?:cript|tyle|vg|elect)|te(?:mplate|xtarea)|no(?:script|embed|frames)|iframe|canvas|object|video"
     r"|audio|map|button|d(?:atalist|ialog)|p(?:rogress|laintext)|meter|xmp|!--)(?=[\s>]|(?<=-))"
 )
-_RAW = frozenset({"xmp", "plaintext"})  # these are content: preformatted, with `<` as it is
+_PREFORMATTED = frozenset({"xmp", "plaintext"})  # these are content, after all
+_RAW = frozenset({"script", "style", "iframe", "noembed", "noframes"}) | _PREFORMATTED  # whose text may hold any tag
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,10 @@ def read_markup(html: bytes, content_type: str = "") -> Markup:
     title = " ".join((tree.title or "").split())
     if body is None:
         return Markup("", title, 0, undecodable)
-    markup, formulas = write_latex(body.html)
+    serialised: str = body.html
+    if "&#" in text:  # by number a control character gets through the parser
+        serialised, title = _without_controls(serialised), _without_controls(title)
+    markup, formulas = write_latex(serialised)
     return Markup(_without_unseen(markup), title, formulas, undecodable)
 
 
@@ -108,13 +113,16 @@ def _without_unseen(markup: str) -> str:
     for match in _UNSEEN.finditer(markup):
         if match.start() >= at:
             name = match[1]
-            ending = "-->" if name == "!--" else f"</{name}>"
-            end = markup.find(ending, match.end())
-            if end >= 0:  # else it stands in the middle of a tag
-                pieces.append(markup[at : match.start()])
-                if name in _RAW:
-                    text = markup[markup.find(">", match.end()) + 1 : end].replace("<", "&lt;")
-                    pieces.append(f"<pre>{text}</pre>")
-                at = end + len(ending)
+            if name == "!--":
+                end = markup.find("-->", match.end()) + 3
+            elif name in _RAW:
+                end = markup.find(f"</{name}>", match.end()) + len(name) + 3
+            else:
+                end = end_of_element(markup, name, match.end())
+            pieces.append(markup[at : match.start()])
+            if name in _PREFORMATTED:
+                text = markup[markup.find(">", match.end()) + 1 : end - len(name) - 3]
+                pieces.append(f"<pre>{text.replace('&', '&amp;').replace('<', '&lt;')}</pre>")
+            at = end
     pieces.append(markup[at:])
     return "".join(pieces)

@@ -9,7 +9,9 @@ from herdsman.documents.extraction.elements import end_of_element, without_spans
 
 _TEX_SCRIPT = re.compile(r'<script type="math/tex([^"]*)"[^>]*>(.*?)</script>', re.S)
 _MATHML = re.compile(r"<math\b([^>]*)>(.*?)</math>", re.S)
-_ANNOTATION = re.compile(r'<annotation[^>]*encoding="(?:application/x-|text/)tex"[^>]*>(.*?)</annotation>', re.S | re.I)
+_ANNOTATION = re.compile(
+    r'<annotation\s[^>]*?encoding="(?:application/x-|text/)tex"[^>]*>(.*?)</annotation>', re.S | re.I
+)
 _ALT_TEXT = re.compile(r'\balttext="([^"]*)"')
 _IMAGE = re.compile(r'<img\b([^>]*?)\balt="([^"]+)"([^>]*)>')
 _IMAGE_OF_MATHS = re.compile(
@@ -20,6 +22,7 @@ _WORDS = re.compile(r"[^\W\d_]{2,}")
 _ALT_WORDS = 5  # from which on the text of an image tells more than the name of a file or an icon
 _WIKI_FALLBACK = re.compile(r'<img\b[^>]*\bclass="[^"]*mwe-math-fallback-image[^>]*>')
 _RENDERED = re.compile(r'<(span|div)\s(?:[^>]*\s)?class="(?:[^"]*\s)?MathJax(?:_\w+)?[" ][^>]*>')
+_COMMAND_AT_END = re.compile(r"\\[a-zA-Z]+\Z")
 _TOKEN = re.compile(r"<(/?)([a-zA-Z]+)[^>]*>|([^<]+)")
 
 _SCRIPTS = {  # MathML element -> LaTeX of its children in order
@@ -126,9 +129,9 @@ def _combined(name: str, children: list[str]) -> str:
 
 def _joined(children: list[str]) -> str:
     """Children side by side, with a space where a command would swallow the letter after it."""
-    out = ""
-    for child in children:
-        if child and re.search(r"\\[a-zA-Z]+$", out) and child[0].isalpha():
-            out += " "
-        out += child
-    return out
+    out: list[str] = []
+    for child in filter(None, children):
+        if out and child[0].isalpha() and _COMMAND_AT_END.search(out[-1]):
+            out.append(" ")
+        out.append(child)
+    return "".join(out)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from html import unescape
+from html import escape, unescape
 
 from herdsman.documents.extraction.blocks import BULLET, CODE, ITEM, PROSE, ROW, TERM, Block, Container
 from herdsman.documents.extraction.looks import PLAIN, Look, look_at
@@ -22,7 +22,10 @@ _CONTAINERS = frozenset({
     "th", "form", "fieldset", "details", "figure", "figcaption", "center", "blockquote", "address",
 })  # fmt: skip
 # Elements without an end tag, and the body itself: what their attributes say is about no text, or about all of it.
-_BARE = frozenset({"body", "html", "area", "base", "br", "col", "embed", "hr", "link", "meta", "param", "track"})
+_BARE = frozenset({
+    "body", "html", "area", "base", "basefont", "bgsound", "br", "col", "embed", "frame", "hr", "keygen", "link",
+    "meta", "param", "track",
+})  # fmt: skip
 _CODE = frozenset({"pre", "listing"})
 _HEADINGS = {f"h{level}": str(level) for level in range(1, 7)}
 # A table whose cells hold these is laid out by it, and holds no data.
@@ -34,25 +37,28 @@ _STRUCTURE = _NOT_IN_DATA | _LISTS | frozenset(_HEADINGS) | {"li", "td", "th", "
 _LINES_OF_CODE = frozenset({"/div", "/li", "/tr", "/p"})
 _INLINE = frozenset({
     "span", "em", "strong", "b", "i", "u", "code", "tt", "font", "small", "abbr", "cite", "var", "kbd", "samp", "dfn",
-    "ins", "del", "s", "strike", "big", "acronym", "label", "time", "mark", "bdi", "bdo", "nobr", "ruby", "rb", "rp",
+    "ins", "del", "s", "strike", "big", "acronym", "label", "time", "mark", "bdi", "bdo", "nobr", "ruby", "rb", "q",
     "data", "output", "picture",
 })  # fmt: skip
-_PASSED_OVER, _OPENED, _MARK, _ANCHOR, _ANCHOR_END = range(5)  # what is to do for a tag that is none of a block
+_PASSED_OVER, _OPENED, _MARK, _ANCHOR, _ANCHOR_END, _READING = range(
+    6
+)  # what is to do for a tag that is none of a block
 _WITHIN = (
     {f"/{name}": _PASSED_OVER for name in _INLINE}
     | dict.fromkeys(("img", "source", "input", "wbr"), _PASSED_OVER)
     | dict.fromkeys(_INLINE, _OPENED)
     | dict.fromkeys(_MARKS, _MARK)
-    | {"a": _ANCHOR, "/a": _ANCHOR_END}
+    | {"a": _ANCHOR, "/a": _ANCHOR_END, "rt": _READING, "rp": _READING, "rtc": _READING}
 )
-_BRACKETED = re.compile(r'<(a|span) class="[^"]*\bbrackets\b[^"]*"[^>]*>(.*?)</\1>')  # footnote marks of Docutils
-_SELF_LINKS = frozenset("¶#§🔗") | {""}
+# Footnote marks of Docutils.
+_BRACKETED = re.compile(r'<(a|span) class="(?>[^"]*?\bbrackets\b[^"]*)"[^>]*>([^\n]{0,40}?)</\1>')
+_SELF_LINKS = frozenset("¶#§🔗")
 _RAISED = re.compile(f"([{_SUP}{_SUB}])([^{_SUP}{_SUB}{_LEVEL}]*){_LEVEL}")
 _TAG = re.compile(r"<(/?[a-z][^\s>]*)([^>]*)>")
 _HREF = re.compile(r' href="[^"]*"')
 _START = re.compile(r'\bstart="(\d{1,9})"')
 _FOOTNOTE = re.compile(r"\[\w{1,12}\]")
-_BLANK_ENDS = re.compile(r"\A(?:[ \t]*\n)+|\s+\Z")
+_BLANK_LINES = re.compile(r"\A(?:[ \t]*\n)+")
 _SUFFIXES = frozenset({"st", "nd", "rd", "th", "TM", "®", "™", "SM", "er", "re", "e", "a", "o"})
 _ZERO_WIDTH = "\xad\u200b\u200e\u200f\u2060\ufeff"  # not U+200C and U+200D, which Persian and Hindi are written with
 
@@ -80,14 +86,14 @@ def read_blocks(markup: str, hidden: bool = False) -> tuple[list[Block], list[Co
         if within is not None:
             if within == _PASSED_OVER:
                 pass
-            elif within == _MARK:
-                pending.append(_MARKS[name])
             elif within == _ANCHOR_END:
                 reader.end_link()
-            elif attributes and _is_unseen(name, attributes):
+            elif within == _READING or (attributes and name != "br" and _is_unseen(name, attributes)):
                 _skip(tags, name)
+            elif within == _MARK:
+                pending.append(_MARKS[name])
             elif within == _ANCHOR:
-                reader.link = len(pending)
+                reader.link, reader.leads_here = len(pending), 'href="#' in attributes
         elif name[0] == "/":
             closed(name[1:])
         elif name in _CODE:
@@ -128,10 +134,12 @@ def _skip(tags: Iterator[Tag], name: str) -> None:
 def _raised(match: re.Match[str]) -> str:
     """`10<sup>6</sup>` as 10^6 and `H<sub>2</sub>O` as H_2O; footnote marks and ordinals as they are."""
     text = match[2]
-    bare = text.strip()
+    bare = unescape(text).strip()
     if not bare or bare[0] in "[(*†" or bare in _SUFFIXES or len(bare) > 20:
         return text
-    return ("^" if match[1] == _SUP else "_") + (bare if len(bare) == 1 or bare.isdigit() else f"{{{bare}}}")
+    return ("^" if match[1] == _SUP else "_") + (
+        escape(bare, quote=False) if len(bare) == 1 or bare.isdigit() else f"{{{escape(bare, quote=False)}}}"
+    )
 
 
 def _tidied(text: str) -> str:
@@ -149,6 +157,7 @@ class _Reader:
         self.text: list[str] = []  # of the block under way
         self.container = 0
         self.link = -1  # where in `text` the open anchor begins; 0 where it began in an earlier block
+        self.leads_here = False  # the open anchor leads to a place on this page
         self.links = self.link_chars = 0  # of the block under way
         self.lists: list[int] = []  # number of the next item of each open list; 0 for bullets
         self.items = 0  # open list items
@@ -157,8 +166,8 @@ class _Reader:
         self.term = False
         self.tight = False
         self.tables: list[bool] = []  # for each open table: does it hold data (else layout)?
-        self.cells: list[str] = []
-        self.cell_first = self.cell_container = self.cell_links = self.cell_link_chars = 0
+        self.cells: list[Block] = []  # of the row under way; one without text keeps the place of an empty cell
+        self.cell_first = self.cell_container = 0
 
     def open(self, name: str, attributes: str, look: Look) -> None:
         if self.text:
@@ -187,7 +196,7 @@ class _Reader:
             self.cell_first, self.cell_container = len(self.blocks), self.container
         elif name == "tr":
             if self.in_data():
-                self.cells, self.cell_links, self.cell_link_chars = [], 0, 0
+                self.cells = []
         elif name in _HEADINGS:
             self.heading = _HEADINGS[name]
         elif name == "dt":
@@ -232,11 +241,12 @@ class _Reader:
         lines: list[str] = []
         ending = "/" + name
         for text, inner, attributes in tags:
-            lines.append(text)
+            if text:
+                lines.append(text)
             if inner == ending:
                 break
             if inner in _LINES_OF_CODE:
-                if text[-1:] != "\n":
+                if lines and lines[-1][-1] not in ("\n", _BREAK):
                     lines.append("\n")
             elif inner in _MARKS:
                 lines.append(_MARKS[inner])
@@ -245,16 +255,17 @@ class _Reader:
         code = _tidied("".join(lines)).replace(_BREAK, "\n")
         code = unescape(code).replace("\r\n", "\n").replace("\r", "\n").replace("\xa0", " ")
         if code and not code.isspace():
-            self.add(CODE, _BLANK_ENDS.sub("", code))
+            self.add(CODE, _BLANK_LINES.sub("", code).rstrip())
 
     def end_link(self) -> None:
         """Counts the anchor that ends here; one that only links a heading to itself is no text."""
         if self.link >= 0:
             linked = "".join(self.text[self.link :])
-            if linked.strip() in _SELF_LINKS:
+            bare = linked.strip()
+            if bare in _SELF_LINKS and (self.leads_here or bare in "¶🔗"):
                 del self.text[self.link :]
-            else:
-                self.link_chars += len(linked)
+            elif bare:
+                self.link_chars += len(bare)
                 self.links += 1
             self.link = -1
 
@@ -305,8 +316,10 @@ class _Reader:
     def take_for_layout(self) -> None:
         """The innermost table lays out, after all: the cells of the row under way become blocks of their own."""
         self.tables[-1] = False
-        cells = [Block(PROSE, text, 0, 0, self.cell_container, False) for text in self.cells if text]
+        cells = [cell for cell in self.cells if cell.text]
         self.cells = []
+        for cell in cells:
+            cell.container = self.cell_container
         if cells:
             self.blocks[self.cell_first : self.cell_first] = cells
             for container in self.containers[self.cell_container :]:
@@ -324,21 +337,20 @@ class _Reader:
             for container in self.containers[self.cell_container :]:
                 container.first = container.end = first
         text = parts[0].text if len(parts) == 1 else " ".join([part.text for part in parts])
-        self.cells.append(text.replace("\n", " "))
-        for part in parts:
-            self.cell_links += part.links
-            self.cell_link_chars += part.link_chars
+        links, link_chars = sum(part.links for part in parts), sum(part.link_chars for part in parts)
+        self.cells.append(Block(PROSE, text.replace("\n", " "), link_chars, links, self.container, False))
 
     def end_row(self) -> None:
         """A row as one line. A table of one column, and a footnote with its label, read as prose."""
         columns = len(self.cells)
-        while self.cells and not self.cells[-1]:
+        while self.cells and not self.cells[-1].text:
             self.cells.pop()
         if not self.cells:
             return
-        footnote = columns == 2 and _FOOTNOTE.fullmatch(self.cells[0])
+        footnote = columns == 2 and _FOOTNOTE.fullmatch(self.cells[0].text)
         kind = PROSE if columns == 1 or footnote else ROW
-        text = (" " if footnote else " | ").join(self.cells)
+        text = (" " if footnote else " | ").join([cell.text for cell in self.cells])
+        links, link_chars = sum(cell.links for cell in self.cells), sum(cell.link_chars for cell in self.cells)
         tight = kind == ROW and bool(self.blocks) and self.blocks[-1].kind == ROW
-        self.blocks.append(Block(kind, text, self.cell_link_chars, self.cell_links, self.container, tight))
+        self.blocks.append(Block(kind, text, link_chars, links, self.container, tight))
         self.cells = []

@@ -29,7 +29,8 @@ class FilterOptions(Options):
     """`[documents.filters]` of the recipe. Shares are of what is neither code nor table, unless said otherwise."""
 
     enabled: bool = Field(
-        default=True, description="Judge documents by the heuristic filters; false keeps all that have text."
+        default=True,
+        description="Judge documents by block lists and heuristic filters; false keeps all that have text.",
     )
     off: tuple[str, ...] = Field(
         default=(), description='Names of single filters that are not applied, such as "few stop words".'

@@ -30,13 +30,6 @@ class Counts:
     tables: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     _usual: dict[str, tuple[int, NDArray[np.float64]]] = field(default_factory=dict, repr=False, compare=False)
 
-    def merge(self, other: Counts) -> Counts:
-        """Adds the counts of another part of the corpus, in any order."""
-        self._usual.clear()
-        for language, table in other.tables.items():
-            self.tables[language] = self.tables[language] + table if language in self.tables else table
-        return self
-
     def usual(self, language: str) -> tuple[int, NDArray[np.float64]]:
         """How many words a language has here, and how they are spread over the classes."""
         if language not in self._usual:

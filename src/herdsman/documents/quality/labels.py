@@ -120,7 +120,10 @@ def _listed(path: str | None) -> Callable[[str], bool]:
     beginnings = tuple(entry for entry in entries if "/" in entry)
 
     def is_listed(url: str) -> bool:
-        parts = (urlsplit(url).hostname or "").split(".")
+        try:
+            parts = (urlsplit(url).hostname or "").split(".")
+        except ValueError:  # no address at all
+            return False
         if any(".".join(parts[at:]) in domains for at in range(len(parts))):
             return True
         return url.partition("://")[2].removeprefix("www.").startswith(beginnings)

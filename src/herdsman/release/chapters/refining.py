@@ -184,7 +184,11 @@ def _reasons(record: Record) -> list[Block]:
     rows = [
         (name.replace("_", " "), reason, figures.count(number))
         for name, entry in sorted(record.get("dropped", {}).items(), key=lambda item: -item[1]["documents"])
-        for reason, number in sorted(entry.get("reasons", {}).items(), key=lambda item: (-item[1], item[0]))
+        for reason, number in [
+            *sorted(entry.get("reasons", {}).items(), key=lambda item: (-item[1], item[0])),
+            ("other reasons", entry["documents"] - sum(entry.get("reasons", {}).values())),
+        ]
+        if number
     ]
     if not rows:
         return []
