@@ -116,9 +116,10 @@ def test_a_task_that_kills_its_worker_is_a_machine_error(cluster: int) -> None:
 def test_ctrl_c_stops_at_once_and_leaves_no_process(tmp_path: Path) -> None:
     script = tmp_path / "driver.py"
     script.write_text(
-        "import os, sys, time\n"
+        "import os, signal, sys, time\n"
         "from pathlib import Path\n"
         "from herdsman.parallel import connect_ray, map_ordered\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # else ignored below a background shell\n"
         "def work(folder):\n"
         "    Path(folder, str(os.getpid())).touch()\n"
         "    time.sleep(60)\n"
