@@ -54,7 +54,7 @@ _WITHIN = (
 _BRACKETED = re.compile(r'<(a|span) class="(?>[^"]*?\bbrackets\b[^"]*)"[^>]*>([^\n]{0,40}?)</\1>')
 _SELF_LINKS = frozenset("¶#§🔗")
 _RAISED = re.compile(f"([{_SUP}{_SUB}])([^{_SUP}{_SUB}{_LEVEL}]*){_LEVEL}")
-_TAG = re.compile(r"<(/?[a-z][^\s>]*)([^>]*)>")
+_TAG = re.compile(r"<(/?[a-z][^\s<>]*+)([^<>]*+)>")  # nothing to try again, where a raw "<" begins no tag
 _HREF = re.compile(r' href="[^"]*"')
 _START = re.compile(r'\bstart="(\d{1,9})"')
 _FOOTNOTE = re.compile(r"\[\w{1,12}\]")
