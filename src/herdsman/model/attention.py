@@ -123,7 +123,7 @@ class Flex:
         if prepared is None:
             return Dense().attend(q, k, v, None)
         grouped = q.shape[1] != k.shape[1]
-        return _flex_attention(q.is_cuda)(q, k, v, block_mask=prepared, enable_gqa=grouped)  # type: ignore[no-any-return]
+        return _flex_attention(q.is_cuda)(q, k, v, block_mask=prepared, enable_gqa=grouped)
 
 
 class Varlen:
@@ -145,10 +145,10 @@ class Varlen:
 
         offsets, longest = prepared
         batch, _, length, width = q.shape
-        flat = [x.transpose(1, 2).reshape(batch * length, -1, width) for x in (q, k, v)]
+        q, k, v = (x.transpose(1, 2).reshape(batch * length, -1, width) for x in (q, k, v))
         grouped = q.shape[1] != k.shape[1]
-        out = varlen_attn(*flat, offsets, offsets, longest, longest, window_size=(-1, 0), enable_gqa=grouped)
-        return out.view(batch, length, -1, width).transpose(1, 2)  # type: ignore[union-attr]
+        out: Any = varlen_attn(q, k, v, offsets, offsets, longest, longest, window_size=(-1, 0), enable_gqa=grouped)
+        return out.view(batch, length, -1, width).transpose(1, 2)
 
 
 BACKENDS: dict[str, type[Backend]] = {"dense": Dense, "by_document": ByDocument, "flex": Flex, "varlen": Varlen}

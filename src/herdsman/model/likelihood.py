@@ -52,7 +52,7 @@ def token_logprobs(
     """
     autocast = torch.is_autocast_enabled(hidden.device.type)
     dtype = torch.get_autocast_dtype(hidden.device.type) if autocast else hidden.dtype
-    return _TokenLogprobs.apply(hidden, weight, targets, dtype, shard)  # type: ignore[no-untyped-call,no-any-return]
+    return _TokenLogprobs.apply(hidden, weight, targets, dtype, shard)
 
 
 class _TokenLogprobs(torch.autograd.Function):
