@@ -150,7 +150,7 @@ def validation_loss(model: Llama, sequences: Sequences, precision: torch.dtype, 
         with matmul_precision(device, precision):
             part = Sequences(sequences.tokens[i : i + rows].to(device), sequences.documents[i : i + rows].to(device))
             loss = next_token_loss(model, part)
-        total, weight = total + float(loss.total), weight + loss.weight
+        total, weight = total + float(loss.total), weight + float(loss.weight)
     return total / weight
 
 
