@@ -12,7 +12,7 @@ from herdsman.training.objective import Batch
 
 VOCAB, LENGTH, STEPS, ROWS = 96, 32, 3, 8
 OPTIONS = ModelOptions(
-    layers=4, dim=32, heads=4, kv_heads=2, ffn_multiple_of=16, context_length=LENGTH, initial_std=0.2
+    layers=4, dim=32, heads=4, kv_heads=2, ffn_multiple_of=16, context_length=LENGTH, initial_std=0.1
 )
 TIED = OPTIONS.model_copy(update={"tied_embeddings": True})
 
@@ -64,6 +64,6 @@ def reference(options: ModelOptions) -> Reference:
         optimizer.zero_grad()
         loss.backward()
         norms.append(float(torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)))
-        losses.append(float(loss.detach()))
+        losses.append(float((each * weights).detach().double().sum() / weights.double().sum()))
         optimizer.step()
     return Reference(losses, norms, {name: p.detach().clone() for name, p in model.named_parameters()})

@@ -85,3 +85,8 @@ def test_layouts_train_as_one_process(name: str) -> None:
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_schedules_train_as_one_process(schedule: str) -> None:
     check(OPTIONS, LayoutOptions(pipeline=2, data=2, schedule=schedule), 4, rows=1)
+
+
+@pytest.mark.parametrize("schedule", ["1F1B", "ZBVZeroBubble"])
+def test_a_tied_embedding_on_two_stages_stays_one(schedule: str) -> None:
+    check(TIED, LayoutOptions(pipeline=2, tensor=2, schedule=schedule), 4)

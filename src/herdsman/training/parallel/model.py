@@ -148,8 +148,7 @@ class ParallelModel:
         """
         for module in self.modules:
             module.train()
-        for _, parameter in self.named_parameters():
-            parameter.grad = None
+            module.zero_grad()
         sums = self._run(batches, objective, train=True)
         self._sum_tied()
         return sums
@@ -165,7 +164,8 @@ class ParallelModel:
 
     def _run(self, batches: Sequence[Batch], objective: Objective, train: bool) -> Sums:
         names = ("total", "weight", *objective.figures)
-        figures = torch.zeros(len(names), dtype=torch.float64, device=self.device)
+        # By micro-batch, for torch's pipelines call the loss once more on nothing, to learn its shape.
+        figures = torch.zeros(len(batches), len(names), dtype=torch.float64, device=self.device)
         count = padded_count(len(batches), self.layout)
         local = [self._local(batch) for batch in batches]
         places = self._places(batches[0])
@@ -175,12 +175,12 @@ class ParallelModel:
 
         def loss_of(hidden: Tensor, number: int) -> Tensor:
             batch = local[min(number, len(local) - 1)]
-            loss = objective(self, self._whole(hidden), batch)
+            loss = objective(self, gather_sequence(hidden) if isinstance(hidden, DTensor) else hidden, batch)
             if number >= len(local):
                 return loss.total * 0.0
             if counted:
                 values = [loss.total.detach(), loss.weight, *(loss.sums[name] for name in objective.figures)]
-                figures.add_(torch.stack([torch.as_tensor(value, device=self.device).double() for value in values]))
+                figures[number] = torch.stack([torch.as_tensor(v, device=self.device).double() for v in values])
             return loss.total
 
         with self._precision():
@@ -193,9 +193,10 @@ class ParallelModel:
                 self.pipeline.run(tokens, more, loss_of, count, train)
             else:
                 self._run_alone(batches, local, places, loss_of, train)
+        sums = figures.sum(0)
         if self.mesh:
-            dist.all_reduce(figures)
-        total, weight, *others = figures.tolist()
+            dist.all_reduce(sums)
+        total, weight, *others = sums.tolist()
         return Sums(total, weight, dict(zip(objective.figures, others, strict=True)))
 
     def _run_alone(
@@ -231,10 +232,6 @@ class ParallelModel:
         return nullcontext() if self.mesh else matmul_precision(self.device, self.running.precision)
 
     # The head that objectives see
-
-    def _whole(self, hidden: Tensor) -> Tensor:
-        tensor = self.mesh is not None and self.layout.tensor > 1
-        return gather_sequence(hidden, self.mesh.tensor) if tensor and self.mesh else hidden
 
     def logprobs(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         assert self.last

@@ -52,20 +52,18 @@ def split_ends(model: Llama, mesh: DeviceMesh) -> None:
     """Splits embedding, last norm and output, as far as this part of the model has them."""
     plan = {
         "embedding": RowwiseParallel(input_layouts=Replicate(), output_layouts=Shard(SEQUENCE)),
-        "norm": SequenceParallel(use_local_output=True),
+        "norm": SequenceParallel(),
         "output": ColwiseParallel(),
     }
     parallelize_module(model, mesh, {name: style for name, style in plan.items() if getattr(model, name) is not None})
 
 
-def gather_sequence(hidden: Tensor, mesh: DeviceMesh) -> Tensor:
-    """This rank's share of hidden states [batch, seq / ranks, dim] to all of them [batch, seq, dim].
+def gather_sequence(hidden: DTensor) -> Tensor:
+    """Hidden states split over the sequence to all of them, [batch, seq, dim].
 
     The gradient of the result is this rank's part of the whole, for each rank scores its share of the vocabulary.
     """
-    shared = DTensor.from_local(hidden, mesh, [Shard(SEQUENCE)], run_check=False)
-    whole = shared.redistribute(placements=[Replicate()])
-    return whole.to_local(grad_placements=[Partial()])
+    return hidden.redistribute(placements=[Replicate()]).to_local(grad_placements=[Partial()])
 
 
 class Vocabulary:
