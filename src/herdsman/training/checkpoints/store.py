@@ -12,10 +12,8 @@ local folder/<digest of the shared folder's path>/<run>/rank-0/step-...    the s
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import shutil
 import time
 import uuid
 import warnings
@@ -27,12 +25,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from herdsman.errors import MachineError, WorkspaceError
-from herdsman.files import digest_of, read_json, write_json
+from herdsman.files import read_json, write_json
 from herdsman.training.checkpoints import random_state
-from herdsman.training.checkpoints.integrity import Manifest, Torn, read_manifest
+from herdsman.training.checkpoints.integrity import Manifest
+from herdsman.training.checkpoints.local import LocalTier, part_of
 from herdsman.training.checkpoints.options import CheckpointOptions
 from herdsman.training.checkpoints.ranks import Ranks
 from herdsman.training.checkpoints.tier import RANDOM, Tier
@@ -76,8 +74,10 @@ class Checkpoints:
         warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
         self._ranks = Ranks()  # of `due`, which asks while the thread writes
         self._shared = Tier(folder, Ranks())  # of the thread, and of this one while that rests
-        self._run = ""
-        self._local = self._local_tier() if options.local_folder else None
+        self._run, self._local = "", None
+        if options.local_folder:
+            self._run = self._name_run()
+            self._local = self._make_local(Path(options.local_folder))
         # A CRC in each file would cost as much as the SHA-256 that makes it needless.
         self._thread = ThreadPoolExecutor(1, "checkpoint", torch.serialization.set_crc32_options, (False,))
         self._writing: Future[None] | None = None
@@ -144,7 +144,6 @@ class Checkpoints:
             score=score,
             state=json.loads(json.dumps(state)),
             world=self._ranks.world,
-            layout=_layout(tensors) if tier == "local" else "",
         )
         self._copy(everything)
         self._writing = self._thread.submit(self._write, tier, manifest, everything)
@@ -166,7 +165,7 @@ class Checkpoints:
             InputError: the newest is of something else: names or shapes differ.
         """
         self._settle()
-        for step, name, tier in self._candidates(tensors):
+        for step, tier in self._candidates(tensors):
             manifest = tier.check(step)
             mine = manifest if isinstance(manifest, str) else None
             reason = next((reason for reason in self._shared.ranks.gather(mine) if reason), None)
@@ -175,7 +174,7 @@ class Checkpoints:
                 continue
             tier.read(step, manifest, tensors, self._ranks.rank, self._ranks.world)
             self._forget_after(step)
-            self._durable_step = step if name == "shared" else None
+            self._durable_step = step if tier is self._shared else None
             self._remember("shared", manifest.tokens)
             return Loaded(step, manifest.tokens, manifest.state, tier.path(step))
         if any(path.parent == self.folder for path, _ in self.refused):
@@ -211,7 +210,7 @@ class Checkpoints:
         """Copies this rank's parts to the CPU, into the last save's memory: new pages would cost more than the copy."""
         before, self._buffers = self._buffers, {}
         for name, tensor in tensors.items():
-            part = _part(tensor)
+            part = part_of(tensor)
             buffer = before.get(name)
             if buffer is None or buffer.shape != part.shape or buffer.dtype != part.dtype:
                 buffer = torch.empty(part.shape, dtype=part.dtype, pin_memory=part.is_cuda)
@@ -224,8 +223,7 @@ class Checkpoints:
         assert tier
         everyone = self._shared.ranks
         manifest = manifest.model_copy(update={"save": everyone.share(manifest.save)})
-        error = tier.write(manifest, tensors if tier is self._shared else self._buffers, self._buffers)
-        error = next((error for error in everyone.gather(error) if error), None)
+        error = next(filter(None, everyone.gather(tier.write(manifest, tensors, self._buffers))), None)
         if error is None:
             self._failures = 0
             if tier is self._shared:
@@ -243,23 +241,15 @@ class Checkpoints:
                 self.options.max_failures,
             )
 
-    def _candidates(self, tensors: Mapping[str, Tensor]) -> list[tuple[int, TierName, Tier]]:
-        """What can be loaded, newest first, the same on all ranks. Parts on nodes count if every rank has its own."""
-        found: list[tuple[int, TierName, Tier]] = [(step, "shared", self._shared) for step in self._shared.steps()]
+    def _candidates(self, tensors: Mapping[str, Tensor]) -> list[tuple[int, Tier]]:
+        """What may be loaded, newest first, the same on all ranks; the nodes' own first where both have a step."""
+        found: list[tuple[int, Tier]] = [(step, self._shared) for step in self._shared.steps()]
         if self._local:
-            layout = _layout(tensors)
-            parts = set()
-            for step in self._local.steps():
-                try:
-                    manifest = read_manifest(self._local.path(step))
-                except Torn as torn:
-                    self._refuse(self._local, step, str(torn))
-                    continue
-                if (manifest.run, manifest.world, manifest.layout) == (self._run, self._ranks.world, layout):
-                    parts.add((step, manifest.save))
-            common = set.intersection(*self._shared.ranks.gather(parts))
-            found += [(step, "local", self._local) for step, _ in common]
-        return sorted(found, key=lambda item: (item[0], item[1] == "local"), reverse=True)
+            steps, torn = self._local.common(tensors)
+            for step, reason in torn.items():
+                self._refuse(self._local, step, reason)
+            found += [(step, self._local) for step in steps]
+        return sorted(found, key=lambda item: (item[0], item[1] is self._local), reverse=True)
 
     def _refuse(self, tier: Tier, step: int, reason: str) -> None:
         tier.refused.add(step)
@@ -277,37 +267,25 @@ class Checkpoints:
         if name == "shared":
             self._saved_at["shared"] = time.monotonic()
 
-    def _local_tier(self) -> Tier:
-        """This process's folder on its node; leftovers of earlier runs in the same place go."""
-        assert self.options.local_folder
+    def _name_run(self) -> str:
+        """Which run this is: the one that first used the shared folder."""
         path = self.folder / "run.json"
 
-        def name_run() -> None:
+        def name() -> None:
             if not path.exists():
                 write_json(path, {"run": uuid.uuid4().hex})
 
-        if error := self._shared.on_first(name_run):
+        if error := self._shared.on_first(name):
             raise MachineError(f"no checkpoint can be kept here ({error})", where=self.folder, do="make room there")
-        self._run = self._ranks.share(read_json(path)["run"] if self._ranks.rank == 0 else None)
-        place = hashlib.sha256(str(self.folder.resolve()).encode()).hexdigest()[:16]
-        home = Path(self.options.local_folder) / place
-        for other in home.glob("*"):
-            if other.name != self._run:
-                shutil.rmtree(other, ignore_errors=True)
-        return Tier(home / self._run / f"rank-{self._ranks.rank}", Ranks(alone=True))
+        return self._ranks.share(read_json(path)["run"] if self._ranks.rank == 0 else None)
 
-
-def _part(tensor: Tensor) -> Tensor:
-    """What this rank holds of a tensor."""
-    tensor = tensor.detach()
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
-def _layout(tensors: Mapping[str, Tensor]) -> str:
-    """Digest of what this rank holds: where it differs, the rank's own part of a checkpoint is of no use to it."""
-    parts: dict[str, list[Any]] = {}
-    for name, tensor in tensors.items():
-        parts[name] = [list(tensor.shape), str(tensor.dtype), list(_part(tensor).shape)]
-        if isinstance(tensor, DTensor):
-            parts[name] += [str(tensor.placements), list(tensor.device_mesh.shape), tensor.device_mesh.get_coordinate()]
-    return digest_of(parts)
+    def _make_local(self, folder: Path) -> LocalTier:
+        local, error = None, None
+        try:
+            local = LocalTier(folder, self.folder, self._run, self._shared.ranks)
+        except MachineError as problem:
+            error = problem
+        errors = [problem for problem in self._ranks.gather(error) if problem]
+        if errors or not local:
+            raise errors[0]
+        return local
