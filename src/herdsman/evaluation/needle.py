@@ -24,7 +24,7 @@ NAMES = (
     "Accra Athens Bogota Bremen Cairo Calais Dakar Delhi Dublin Geneva Hanoi Havana Jakarta Kabul Kyoto Lagos Lima "
     "Lisbon Lyon Madrid Malmo Manila Milan Mumbai Nairobi Naples Oslo Paris Perth Prague Quito Riga Rome Seoul Sofia "
     "Tunis Turin Vienna Warsaw Zagreb"
-).split()
+)
 DIGITS = 5
 
 Pair = tuple[list[int], list[int]]
@@ -71,7 +71,7 @@ def hide_needles(
         random = Random(f"{seed} {haystack}")
         first = haystack % depths / max(1, depths - 1)
         places = [first, *((first + number / needles) % 1 for number in range(1, needles))]
-        names = random.sample(NAMES, needles)
+        names = random.sample(NAMES.split(), needles)
         numbers = [str(number) for number in random.sample(range(10 ** (DIGITS - 1), 10**DIGITS), needles)]
         start = random.randrange(len(text))
         questions = [f"\nThe secret number of {name} is" for name in names]

@@ -1,8 +1,9 @@
 """Gates between the phases of longer sequences: a phase is prolonged until the model has what the next one needs.
 
 Llama 3 went to a longer context once evaluations on short context had recovered and the needle test was passed at the
-present length (paper, section 3.4.2). Here, as a phase with a gate ends, the loss on short text and the share of needles
-found are measured; while one of them is not good enough, the phase is prolonged by `every_tokens`, up to `most_tokens`.
+present length (paper, section 3.4.2). Here, as a phase with a gate ends, the loss on short text and the share of
+needles found are measured; while one of them is not good enough, the phase is prolonged by `every_tokens`, up to
+`most_tokens` in all.
 
 What was measured and decided is a JSON-able state that belongs into checkpoints: the schedule is a function of it.
 """
@@ -126,7 +127,8 @@ class Gates:
     def _decide(self, number: int, found: Measurement) -> None:
         phase, decision = self.options.phases[number], self.decisions[number]
         gate, before = phase.gate, decision.short_context_before
-        assert gate is not None and before is not None
+        assert gate is not None
+        assert before is not None
         highest = before * (1 + gate.short_context)
         decision.measurements.append(found)
         if found["needle"] >= gate.needle and found["short_context_loss"] <= highest:
@@ -139,8 +141,8 @@ class Gates:
             return
         sentence = (
             f"the phase {phase.name} ended without what its gate asks for: {found['needle']:.3f} of the needles found "
-            f"at {phase.sequence_length} tokens ({gate.needle:g} asked for), a loss of {found['short_context_loss']:.4f} "
-            f"on short text (at most {highest:.4f})"
+            f"at {phase.sequence_length} tokens ({gate.needle:g} asked for), a loss of "
+            f"{found['short_context_loss']:.4f} on short text (at most {highest:.4f})"
         )
         if gate.at_limit == "stop":
             decision.measurements.pop()

@@ -3,10 +3,10 @@ straight lines in the logarithms of size and rate. Needs no torch.
 
 | parameters | peak | published in "The Llama 3 Herd of Models" |
 |---|---|---|
-| 40M | 4e-4 | section 3.2.1: 2e-4 to 4e-4 for scaling-law runs of 40M to 16B; the highest is taken to be the smallest's |
+| 40M | 4e-4 | section 3.2.1: 2e-4 to 4e-4 for runs of 40M to 16B; the highest taken to be the smallest's |
 | 8B, 70B, 405B | 3e-4, 1.5e-4, 8e-5 | table 3 |
 
-Those scaling-law runs warm up for 2,000 steps and end at a tenth of the peak; 405B warms up for 8,000 and ends at a
+The runs of section 3.2.1 warm up for 2,000 steps and end at a tenth of the peak; 405B warms up for 8,000 and ends at a
 hundredth (section 3.4.1), and the 8B and 70B were trained alike.
 """
 

@@ -1,4 +1,4 @@
-"""Muon: momentum of matrices, made orthogonal before it is applied (Jordan 2024, "Muon: an optimizer for hidden layers").
+"""Muon: momentum of matrices, made orthogonal before it is applied (Jordan 2024, kellerjordan.github.io/posts/muon).
 
 torch.optim.Muon takes only whole matrices, in bfloat16, one after the other, and leaves AdamW to a second optimizer.
 This one holds both, works on sharded parameters and shares the work among ranks.
@@ -57,14 +57,14 @@ class Muon(AdamW):
         self.dtype = dtype
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
         groups = self.param_groups
         for group in groups:
             if "momentum" in group:
                 self._step_matrices(group)
         self.param_groups = [group for group in groups if "momentum" not in group]
         try:
-            return super().step(closure)  # type: ignore[arg-type]
+            return super().step(closure)
         finally:
             self.param_groups = groups
 

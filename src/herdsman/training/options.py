@@ -27,7 +27,9 @@ class OptimizerOptions(Options):
     momentum: float = Field(0.95, ge=0, lt=1, description="Muon: decay of the gradient's running mean.")
     momentum_start: float = Field(0.85, ge=0, lt=1, description="Muon: that decay at the first step.")
     momentum_warmup_steps: int = Field(300, ge=0, description="Muon: steps in which it rises to `momentum`.")
-    matrix_rate: float = Field(1.0, gt=0, description="Muon: the matrices' learning rate, as a multiple of the others'.")
+    matrix_rate: float = Field(
+        1.0, gt=0, description="Muon: the matrices' learning rate, as a multiple of the others'."
+    )
     weight_decay: float = Field(
         0.1, ge=0, description="Decoupled decay, a step: this times the learning rate; norms exempt."
     )
@@ -46,7 +48,8 @@ class GateOptions(Options):
     every_tokens: int = Field(gt=0, description="Tokens by which the phase is prolonged each time it has not passed.")
     most_tokens: int = Field(gt=0, description="Tokens by which the phase is prolonged in all, at most.")
     at_limit: Literal["stop", "go_on"] = Field(
-        "stop", description="What happens when it has still not passed: the run ends with an error, or warns and goes on."
+        "stop",
+        description="What happens when it has still not passed: the run ends with an error, or warns and goes on.",
     )
 
 
@@ -54,19 +57,21 @@ class Phase(Options):
     """One row of the schedule."""
 
     name: str = Field(description="Shown in the curves.")
-    tokens: int = Field(gt=0, description="Training tokens of the phase; rounded to the nearest whole steps, at least one.")
+    tokens: int = Field(
+        gt=0, description="Training tokens of the phase; rounded to the nearest whole steps, at least one."
+    )
     batch_tokens: int = Field(gt=0, description="Tokens a step.")
     sequence_length: int = Field(ge=2, description="Tokens a sequence.")
     learning_rate: Literal["cosine", "linear_to_zero"] = Field(
         "cosine",
-        description="`cosine`: the common curve over all phases; `linear_to_zero`: from there to 0 by the end of this and "
-        "any such phases that follow.",
+        description="`cosine`: the common curve over all phases; `linear_to_zero`: from there to 0 by the end of this "
+        "and any such phases that follow.",
     )
     mix: Literal["pretrain", "anneal"] = Field("pretrain", description="Which data mix of the documents stage is read.")
     shares: dict[str, float] | None = Field(
         None,
         description="Target shares of the tokens by category in place of the mix's own, as in `documents.mix.shares`; "
-        "within a category the mix stays as it is, and what a category without documents cannot give goes to the others.",
+        "within a category the mix stays as it is, and the share of one without documents goes to the others.",
     )
     gate: GateOptions | None = Field(
         None, description="What must have been reached before the next phase begins; nothing if left out."
@@ -137,8 +142,8 @@ class PretrainOptions(Options):
     )
     average: Literal["uniform", "exponential", "none"] = Field(
         "uniform",
-        description="Which weights become the base model: a mean of the phases' `average_checkpoints`, all alike or later "
-        "ones more, or the last weights. All three are evaluated.",
+        description="Which weights become the base model: a mean of the phases' `average_checkpoints`, all alike or "
+        "later ones more, or the last weights. All three are evaluated.",
     )
     average_decay: float = Field(
         0.5, gt=0, lt=1, description="Weight of a checkpoint in the exponential average, relative to the next one's."

@@ -226,7 +226,8 @@ def _report(
             "validation_loss": losses,
             "averaged_steps": [] if options.average == "none" else schedule.averaged_steps(),
             "phases": [
-                phase.model_dump() | {"steps": phase.steps, "first_step": start, "mix_shares": stream_shares(phase, mixes)}
+                phase.model_dump()
+                | {"steps": phase.steps, "first_step": start, "mix_shares": stream_shares(phase, mixes)}
                 for phase, start in zip(options.phases, schedule.starts, strict=False)
             ],
             "curve": [
