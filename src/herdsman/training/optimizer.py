@@ -25,6 +25,7 @@ def make_optimizer(
 
     Args:
         parameters: (name, parameter) of a model, or of the part of it that a pipeline stage holds; sharded or not.
+            Matrices below `blocks` are those that Muon takes.
         precision: dtype of Muon's matrix products.
     """
     trained = [(name, parameter) for name, parameter in parameters if parameter.requires_grad]
@@ -32,26 +33,21 @@ def make_optimizer(
     matrices = [p for name, p in trained if muon and p.dim() == 2 and BLOCKS in name.split(".")]
     apart = set(map(id, matrices))
     others = [p for _, p in trained if id(p) not in apart]
+    for_muon = {
+        "momentum": options.momentum,
+        "momentum_start": options.momentum_start,
+        "momentum_warmup_steps": options.momentum_warmup_steps,
+        "rate_factor": options.matrix_rate,
+        "fused": False,  # keeps `step` off the GPU when a state is loaded: it is read every step
+    }
     groups: list[dict[str, Any]] = [
         {"params": [p for p in others if p.dim() >= 2], "weight_decay": options.weight_decay},
         {"params": [p for p in others if p.dim() < 2], "weight_decay": 0.0},
+        {"params": matrices, "weight_decay": options.weight_decay, **for_muon},
     ]
+    groups = [group for group in groups if group["params"]]
     adam: dict[str, Any] = {"lr": 0.0, "betas": (options.beta1, options.beta2), "eps": options.epsilon, "fused": True}
-    if not muon:
-        return AdamW(groups, **adam)
-    groups.append(
-        {
-            "params": matrices,
-            "weight_decay": options.weight_decay,
-            "momentum": options.momentum,
-            "momentum_start": options.momentum_start,
-            "momentum_warmup_steps": options.momentum_warmup_steps,
-            "rate_factor": options.matrix_rate,
-            # Keeps `step` off the GPU when a state is loaded: it is read every step.
-            "fused": False,
-        }
-    )
-    return Muon([group for group in groups if group["params"]], precision, **adam)
+    return Muon(groups, precision, **adam) if muon else AdamW(groups, **adam)
 
 
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
