@@ -58,7 +58,7 @@ def train(
     """
     model.train()
     device = next(model.parameters()).device
-    adam = make_optimizer(model, optimizer)
+    adam = make_optimizer(model.named_parameters(), optimizer, precision)
     first = _resume(model, adam, scratch / CHECKPOINT, log)
     if task and first:
         task.resume(first)
