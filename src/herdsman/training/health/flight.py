@@ -45,9 +45,7 @@ def write_extract(folder: Path, rank: int) -> None:
             if entry["state"] != "completed" and not entry["retired"]:
                 operation = f"{entry['profiling_name']} {entry['input_sizes']}"
                 waiting.append({"group": group, "sequence": sequence, "operation": operation})
-    groups = {
-        name: {"ranks": ranks, "queued": queued.get(name, 0)} for name, ranks in _groups().items()
-    }
+    groups = {name: {"ranks": ranks, "queued": queued.get(name, 0)} for name, ranks in _groups().items()}
     write_json(
         folder / f"flight_{rank}.json",
         {

@@ -48,8 +48,9 @@ class StopRequests:
 
     def done(self) -> None:
         """Removes the files, once what they asked for is done: the next start must not stop again."""
-        for name in self.files if self.folder else ():
-            (self.folder / name).unlink(missing_ok=True)
+        if self.folder is not None:
+            for name in self.files:
+                (self.folder / name).unlink(missing_ok=True)
         self.files = set()
 
     def close(self) -> None:
