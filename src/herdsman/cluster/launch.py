@@ -83,7 +83,7 @@ def launch(
         InputError: `nodes` cannot be read, or `rendezvous` and `run` are missing.
         KeyboardInterrupt: Ctrl-C; the ranks have got it too and are gone.
         MachineError: the ranks failed more often than `restarts` allows, or were not gone when told to stop.
-        NetworkError: the other machines did not come to the rendezvous.
+        NetworkError: the other machines did not come to the rendezvous, or the one that keeps it is lost.
     """
     least, most = _machines(nodes)
     if most > 1 and not (rendezvous and run):
@@ -125,9 +125,13 @@ def launch(
             raise MachineError(what, where=logs, do="allow more time before the machine is taken away") from None
         except RendezvousClosedError:
             return EXIT_STOP
-        except (RendezvousTimeoutError, RendezvousConnectionError) as error:
-            what = "the other machines did not come in time"
-            raise NetworkError(what, where=rendezvous, do="start all of them with this address") from error
+        except RendezvousTimeoutError as error:
+            do = "start all of them, with this address"
+            raise NetworkError("the other machines did not come in time", where=rendezvous, do=do) from error
+        except RendezvousConnectionError as error:
+            what = "no connection to the machine that keeps the rendezvous"
+            do = "start all machines again: training goes on from its last checkpoint"
+            raise NetworkError(what, where=rendezvous, do=do) from error
         finally:
             agent.kill()
             if agent.final != EXIT_HARDWARE:  # then the other machines go on without this one

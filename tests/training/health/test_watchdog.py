@@ -51,7 +51,7 @@ def hang(folder: str, world: int, victim: int, step: int, place: str, how: str) 
 
 def verdict_of(folder: Path, case: tuple[int, int, int, str, str]) -> dict[str, Any]:
     folder.mkdir()
-    with pytest.raises(RankError, match="died with exit code 90|raised"):
+    with pytest.raises(RankError, match=r"died with exit code 90|raised"):
         run(hang, case[0], str(folder), *case, timeout_seconds=40)
     return dict(json.loads((folder / "hang.json").read_text()))
 

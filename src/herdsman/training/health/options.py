@@ -13,7 +13,7 @@ class SpikeOptions(Options):
     window_steps: int = Field(128, ge=16, description="Accepted steps whose median is the level to compare with.")
     sigmas: float = Field(6.0, gt=0, description="A spike lies more than this many robust deviations above the level.")
     tail_factor: float = Field(
-        3.0, gt=0, description="And this many times higher above it than any accepted step of late, for heavy tails."
+        4.0, gt=0, description="And this many times higher above it than any accepted step of late, for heavy tails."
     )
     loss_rise: float = Field(0.05, ge=0, description="And, for the loss, at least this share of the level above it.")
     norm_factor: float = Field(4.0, ge=1, description="And, for the gradient norm, at least this many times the level.")

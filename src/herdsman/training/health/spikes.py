@@ -6,11 +6,13 @@ depends on nothing else, so that all ranks decide alike without asking one anoth
 A step is a spike if its loss, or the logarithm of its gradient norm, lies above the median of the accepted steps of the
 window by more than each of these:
 
-- `sigmas` robust deviations (1.4826 times the median absolute deviation) of the accepted steps' distances to the level
-  that was valid for them, so that a falling curve does not count as noise;
+- `sigmas` robust deviations (1.4826 times the median absolute deviation) of the distances that the accepted steps of
+  the window had to the level valid for each, so that a falling curve does not count as noise;
 - `tail_factor` times the largest such distance among the last 2,048 accepted steps: noise with heavy tails has many
   steps beyond 6 sigma, and they are not spikes;
 - a smallest rise that is worth a step at all.
+
+Until the window is full, only numbers that are not finite are skipped.
 
 Skipping at 6 sigma over 128 steps is what OLMo-core and levanter do, with mean and deviation; PaLM (Chowdhery et al.
 2022, section 5.1) went back to a checkpoint and past the data of the spike, which `rollback.py` does.
@@ -96,7 +98,7 @@ class SpikeDetector:
         self.plateaus.append(median(self.half))
         self.half = []
         now, lowest = min(list(self.plateaus)[-2:]), min(self.plateaus)
-        if now - lowest > max(self.options.sustained_rise * abs(lowest), 3 * self.loss.sigma()):
+        if now - lowest > max(self.options.sustained_rise * abs(lowest), 4 * self.loss.sigma()):
             return f"the loss stays at {now:.4g} after {lowest:.4g}"
         return ""
 
@@ -131,7 +133,7 @@ class _Curve:
     def is_spike(self, value: float, least: float) -> bool:
         """True if the value lies more than `least` above the level and noise does not explain it."""
         distance = value - self.level
-        if distance <= least or len(self.values) < self.options.window_steps // 2:
+        if distance <= least or len(self.values) < self.options.window_steps:
             return False
         return distance > max(self.options.sigmas * self.sigma(), self.options.tail_factor * max(self.distances))
 
@@ -142,10 +144,11 @@ class _Curve:
         self.level = median(self.values)
 
     def sigma(self) -> float:
-        if not self.distances:
+        recent = list(self.distances)[-self.options.window_steps :]
+        if not recent:
             return 0.0
-        centre = median(self.distances)
-        return MAD_TO_SIGMA * median(abs(distance - centre) for distance in self.distances)
+        centre = median(recent)
+        return MAD_TO_SIGMA * median(abs(distance - centre) for distance in recent)
 
     def state(self) -> dict[str, list[float]]:
         return {"values": list(self.values), "distances": list(self.distances)}
