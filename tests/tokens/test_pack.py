@@ -8,13 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from herdsman.errors import InputError, WorkspaceError
+from herdsman.errors import InputError
 from herdsman.files import read_json
 from herdsman.progress import SILENT
 from herdsman.tokens.options import TokensOptions

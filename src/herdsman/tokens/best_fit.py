@@ -175,13 +175,12 @@ class BestFit:
                 if spot.epoch > leg.epoch:
                     rounds += spot.epoch - leg.epoch - 1
                     turns = [(leg.epoch, leg.turn + 1, self.windows), (spot.epoch, 0, spot.turn)]
-                for epoch, first, last in turns:
-                    windows = self._order(epoch)[first:last]
+                for epoch, begin, until in turns:
+                    windows = self._order(epoch)[begin:until]
                     parts.append(np.stack([self.bounds[windows], self.bounds[windows + 1]], axis=1))
             cut_row = self.pieces(end - inside, inside)
-            parts.append(
-                np.array([(p.start, p.start + p.tokens) for p in cut_row if p.start is not None]).reshape(-1, 2)
-            )
+            stretches = [(start, start + tokens) for start, tokens in cut_row if start is not None]
+            parts.append(np.array(stretches, np.int64).reshape(-1, 2))
         return Taken(rounds, np.concatenate(parts))
 
     @property

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from herdsman.errors import HerdsmanError, InputError, NetworkError, WorkspaceError
+from herdsman.errors import InputError, NetworkError, WorkspaceError
 from herdsman.transfer import is_local, local_path, shown, store_of
 
 BLOCK_BYTES = 1 << 20
@@ -74,10 +74,8 @@ def open_folder(address: Path | str) -> Folder:
     return RemoteFolder(str(address))
 
 
-def damaged(what: object, where: object) -> WorkspaceError:
-    return WorkspaceError(
-        f"the token stream cannot be read ({what})", where=where, do="remove this folder and raise again"
-    )
+def damaged(what: object, where: object, do: str = "remove this folder and raise again") -> WorkspaceError:
+    return WorkspaceError(f"the token stream cannot be read ({what})", where=where, do=do)
 
 
 class LocalFolder:
@@ -127,13 +125,13 @@ class RemoteFolder:
         return self._fetch(name, None, None)
 
     def array(self, name: str) -> Array:
-        header = BytesIO(self._fetch(name, 0, HEADER_BYTES))
         try:
+            header = BytesIO(self._fetch(name, 0, HEADER_BYTES))
             version = np.lib.format.read_magic(header)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, _, dtype = read(header)
-        except (ValueError, EOFError) as error:
-            raise damaged(error, self._shown(name)) from error
+        except (ValueError, InputError) as error:
+            raise self._damaged(error.what if isinstance(error, InputError) else error, name) from error
         return RemoteArray(self, name, dtype, shape, header.tell(), ahead=False)
 
     def tokens(self, name: str, dtype: np.dtype[Any], count: int) -> Array:
@@ -168,9 +166,9 @@ class RemoteFolder:
         try:
             data = self._fetch(name, start, end)
         except InputError as error:
-            raise damaged(error.what, self._shown(name)) from error
+            raise self._damaged(error.what, name) from error
         if len(data) != end - start:
-            raise damaged(f"{len(data)} bytes came where {end - start} were asked for", self._shown(name))
+            raise self._damaged(f"{len(data)} bytes came where {end - start} were asked for", name)
         return data
 
     def _fetch(self, name: str, start: int | None, end: int | None) -> bytes:
@@ -178,8 +176,6 @@ class RemoteFolder:
             try:
                 data: bytes = self.store.cat_file(f"{self.address}/{name}", start=start, end=end)
                 return data
-            except HerdsmanError:
-                raise
             except (FileNotFoundError, PermissionError) as error:
                 what = "no such file" if isinstance(error, FileNotFoundError) else f"may not be read ({error})"
                 raise InputError(what, where=self._shown(name)) from error
@@ -189,6 +185,9 @@ class RemoteFolder:
                     raise NetworkError(what, where=self._shown(name), do=do) from error
             time.sleep(FIRST_PAUSE_SECONDS * 2**attempt)
         raise AssertionError("the last attempt raises")
+
+    def _damaged(self, what: object, name: str) -> WorkspaceError:
+        return damaged(what, self._shown(name), "copy the tokens folder there again")
 
     def _shown(self, name: str) -> str:
         return shown(f"{self.address}/{name}")
