@@ -196,6 +196,12 @@ def test_lengths_that_do_not_fit_are_one_sentence(made: TokenStreams) -> None:
     for segment in (Segment(MIX, 960, 48), Segment(MIX, 1000, 32)):
         with pytest.raises(RecipeError, match=r"tokens\.block_tokens: best-fit packing needs whole sequences"):
             TokenOrder(made, 1, [segment])
+    order = TokenOrder(made, 1, SEGMENTS)
+    for position, length in ((0, 64), (16, 32), (4800, 32)):
+        with pytest.raises(ValueError, match="are packed"):
+            order.read(position, 1, length)
+    with pytest.raises(IndexError):
+        order.read(order.tokens - 16, 2, 16)
 
 
 def test_several_processes_count_the_same_index(

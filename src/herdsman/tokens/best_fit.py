@@ -17,7 +17,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from herdsman.tokens.passes import Piece, Taken
+from herdsman.tokens.passes import Covered, Piece
 from herdsman.tokens.shards import Intervals, Stream
 from herdsman.tokens.shuffle import order_of_epoch, shuffled
 
@@ -159,7 +159,7 @@ class BestFit:
                 at, count = at + pad, count - pad
         return found
 
-    def taken(self, at: int) -> Taken:
+    def taken(self, at: int) -> Covered:
         """What the first `at` tokens given are, padding left out; rows that are cut by `at` count up to there."""
         rounds, parts = 0, list[Intervals]()
         last = self._leg_at(at)
@@ -181,7 +181,7 @@ class BestFit:
             cut_row = self.pieces(end - inside, inside)
             stretches = [(start, start + tokens) for start, tokens in cut_row if start is not None]
             parts.append(np.array(stretches, np.int64).reshape(-1, 2))
-        return Taken(rounds, np.concatenate(parts))
+        return Covered(rounds, np.concatenate(parts))
 
     @property
     def windows(self) -> int:

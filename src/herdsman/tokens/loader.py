@@ -132,14 +132,18 @@ class TokenOrder:
 
         Raises:
             IndexError: the run has no such tokens.
+            ValueError: the rows are packed, and these are not the ones of the segment.
         """
+        section = self.turns.sections[self.turns.section(position)]
+        if self.packed and (length != section.sequence_length or (position - section.first) % length):
+            raise ValueError(f"rows of {section.sequence_length} tokens are packed, not of {length} at {position}")
         tokens = np.full((count, length + 1), self.streams.bos, np.int64)
         begins = np.zeros((count, length + 1), np.bool_)
         streams = np.empty((count, length), np.int16)
         for row in range(count):
             column, before = 0, None
             # Packed rows are made of whole documents: nothing of what follows in the stream belongs to them.
-            for span in self.turns.spans(position + row * every * length, length + (not self.packed)):
+            for span in self.turns.spans(position + row * every * length, length, target=not self.packed):
                 stream = self.streams.streams[span.stream]
                 streams[row, column : column + span.tokens] = self.streams.numbers[span.stream]
                 for start, size in self._reading[span.stream].pieces(span.at, span.tokens):

@@ -20,7 +20,7 @@ class Piece(NamedTuple):
     tokens: int
 
 
-class Taken(NamedTuple):
+class Covered(NamedTuple):
     """What has been read of a stream: the whole of it so many times, and these stretches once more."""
 
     rounds: int
@@ -66,7 +66,7 @@ class Passes:
             at, count = at + take, count - take
         return found
 
-    def taken(self, at: int) -> Taken:
+    def taken(self, at: int) -> Covered:
         """What the first `at` tokens given are."""
         run, inside = divmod(at, self.run_tokens)
         epoch, of_epoch = divmod(run, self.runs)
@@ -78,7 +78,7 @@ class Passes:
             rounds, start = rounds + length // self.tokens, begin % self.tokens
             end = start + length % self.tokens
             stretches += [(start, min(end, self.tokens)), (0, max(0, end - self.tokens))]
-        return Taken(rounds, np.array([(a, b) for a, b in stretches if b > a], np.int64).reshape(-1, 2))
+        return Covered(rounds, np.array([(a, b) for a, b in stretches if b > a], np.int64).reshape(-1, 2))
 
     def _begin(self, run: int) -> int:
         """Where a run begins on the ring, counted on from the first pass."""

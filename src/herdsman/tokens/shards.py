@@ -18,6 +18,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -141,7 +142,7 @@ class Stream:
         shards = [folder.tokens(where + shard_name(number), dtype, size) for number, size in enumerate(sizes)]
         return Stream(name, tuple(shards), shard_tokens, offsets, documents, sources, np.asarray(totals[:]))
 
-    @property
+    @cached_property
     def tokens(self) -> int:
         """How many there are."""
         return int(self.offsets[len(self.offsets) - 1])

@@ -82,29 +82,33 @@ class Turns:
             before = kind
             self.tokens += segment.tokens
 
-    def spans(self, position: int, count: int) -> Iterator[Span]:
-        """Who gives `count` tokens from a position on.
+    def section(self, position: int) -> int:
+        """Number of the section that a position is in."""
+        return bisect_right(self.sections, position, key=lambda section: section.first) - 1
 
-        The last of them opens no new block, but comes as if the block before had gone on: it is only a target, and in
-        the stream it is the one that follows.
+    def spans(self, position: int, tokens: int, target: bool = False) -> Iterator[Span]:
+        """Who gives so many tokens from a position on.
+
+        Args:
+            target: whether one more token follows. It opens no new block but comes as if the block before had gone on:
+                it is only a target, and in the stream it is the one that follows.
 
         Raises:
             IndexError: the run has no such positions.
         """
-        if position < 0 or position + count - 1 > self.tokens:
-            raise IndexError(f"the run has no tokens {position} to {position + count - 1}, only {self.tokens} tokens")
-        while count:
-            number = bisect_right(self.sections, position, key=lambda section: section.first) - 1
+        if position < 0 or position + tokens > self.tokens:
+            raise IndexError(f"the run has no tokens {position} to {position + tokens - 1}, only {self.tokens} tokens")
+        while tokens > 0:
+            number = self.section(position)
             section = self.sections[number]
             block, inside = divmod(position - section.first, self.block_tokens)
             stream, turn = section.turns.place(block)
-            take = min(count, self.block_tokens - inside)
+            take = min(tokens, self.block_tokens - inside)
             if number + 1 < len(self.sections):
                 take = min(take, self.sections[number + 1].first - position)
-            if take == count - 1:
-                take = count
-            yield Span(stream, section.given.get(stream, 0) + turn * self.block_tokens + inside, take)
-            position, count = position + take, count - take
+            at = section.given.get(stream, 0) + turn * self.block_tokens + inside
+            yield Span(stream, at, take + (target and take == tokens))
+            position, tokens = position + take, tokens - take
 
     def given(self, position: int) -> dict[str, int]:
         """Tokens that each stream gave before a position of the run.
@@ -114,7 +118,7 @@ class Turns:
         """
         if not 0 <= position <= self.tokens:
             raise IndexError(f"the run has no position {position}, only {self.tokens} tokens")
-        section = self.sections[bisect_right(self.sections, position, key=lambda section: section.first) - 1]
+        section = self.sections[self.section(position)]
         block, inside = divmod(position - section.first, self.block_tokens)
         given = dict(section.given)
         for stream, turns in section.turns.counts(block).items():
