@@ -116,6 +116,7 @@ class Llama(nn.Module):
         options: its dimensions.
         vocab_size: rows of the embedding, special tokens included.
         part: which of it; all if left out.
+        scores: whether it gives a single number in place of the vocabulary, as a reward model does.
 
     Attributes:
         backend: how attention is computed.
@@ -124,17 +125,17 @@ class Llama(nn.Module):
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, options: ModelOptions, vocab_size: int, part: Part | None = None):
+    def __init__(self, options: ModelOptions, vocab_size: int, part: Part | None = None, scores: bool = False):
         super().__init__()
-        self.options, self.vocab_size = options, vocab_size
+        self.options, self.vocab_size, self.is_scoring = options, vocab_size, scores
         self.part = part or Part(range(options.layers), is_first=True, is_last=True)
         self.backend: Backend = Dense()
-        tied_output = self.part.is_last and options.tied_embeddings
+        tied_output = self.part.is_last and options.tied_embeddings and not scores
         self.embedding = nn.Embedding(vocab_size, options.dim) if self.part.is_first or tied_output else None
         self.blocks = nn.ModuleDict({str(layer): Block(options) for layer in self.part.layers})
         self.norm = Norm(options.dim, options.norm_eps) if self.part.is_last else None
-        has_output = self.part.is_last and not options.tied_embeddings
-        self.output = nn.Linear(options.dim, vocab_size, bias=False) if has_output else None
+        has_output = self.part.is_last and not tied_output
+        self.output = nn.Linear(options.dim, 1 if scores else vocab_size, bias=False) if has_output else None
         cos, sin = rope_tables(options, options.context_length)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
@@ -168,7 +169,7 @@ class Llama(nn.Module):
 
     @property
     def output_weight(self) -> Tensor:
-        """The matrix from hidden states to scores, [vocab, dim]."""
+        """The matrix from hidden states to scores, [vocab, dim], or [1, dim] of a model that scores."""
         module = self.embedding if self.output is None else self.output
         return module.weight  # type: ignore[union-attr]
 
