@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from herdsman.errors import InputError
 from herdsman.files import atomic_folder, read_json, write_json
@@ -18,10 +20,15 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 def save_model(model: Llama, folder: Path | str) -> None:
     """Writes the model whole or not at all; the same weights give the same bytes."""
-    state = {name: tensor.detach().cpu().float().contiguous() for name, tensor in model.state_dict().items()}
+    save_weights(model.state_dict(), model.options, model.vocab_size, folder)
+
+
+def save_weights(weights: Mapping[str, Tensor], options: ModelOptions, vocab_size: int, folder: Path | str) -> None:
+    """The same for weights by name, [rows, columns] as `Llama` holds them, without the model around them."""
+    state = {name: tensor.detach().cpu().float().contiguous() for name, tensor in sorted(weights.items())}
     with atomic_folder(folder) as beside:
-        (beside / WEIGHTS).write_bytes(save(dict(sorted(state.items()))))
-        write_json(beside / CONFIG, {"model": model.options.model_dump(), "vocab_size": model.vocab_size})
+        save_file(state, beside / WEIGHTS)
+        write_json(beside / CONFIG, {"model": options.model_dump(), "vocab_size": vocab_size})
 
 
 def load_model(folder: Path | str, device: torch.device | str = "cpu") -> Llama:
