@@ -95,7 +95,7 @@ def to_config(model: ModelOptions, vocab_size: int, dtype: Dtype = "float32") ->
 
 
 def from_config(config: Mapping[str, Any], where: object) -> tuple[ModelOptions, int]:
-    """Dimensions and vocabulary rows in a `config.json` of transformers 4 or 5, keys left out as `LlamaConfig` has them.
+    """Dimensions and vocabulary rows in a `config.json` of transformers 4 or 5, what is left out as in `LlamaConfig`.
 
     Args:
         where: the file, for complaints.
@@ -215,6 +215,15 @@ def read_weights(folder: Path) -> Iterator[tuple[str, Tensor]]:
                         yield name, weights.get_tensor(name)
         except (OSError, SafetensorError) as error:
             raise InputError(f"not a readable file of weights ({error})", where=path, do="fetch it again") from error
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The folder's files of weights, one or several.
+
+    Raises:
+        InputError: one is missing.
+    """
+    return [path for path, _ in _shards(folder)]
 
 
 def _shards(folder: Path) -> list[tuple[Path, set[str] | None]]:
