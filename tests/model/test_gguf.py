@@ -18,7 +18,7 @@ from herdsman.model.options import RopeScaling
 from herdsman.model.rope import rope_frequencies
 from herdsman.model.store import load_model, save_weights
 from tests.model.peers import furthest, llama31, peer, stored_as, write_gguf
-from tests.model.vocabularies import add_to_gguf, foreign_json
+from tests.tokens.vocabularies import add_to_gguf, foreign_json
 
 transformers = pytest.importorskip("transformers")
 LARGE = {"hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 1, "num_attention_heads": 4}
