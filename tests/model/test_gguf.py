@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import gguf
@@ -17,8 +18,9 @@ from herdsman.model.llama import Llama
 from herdsman.model.options import RopeScaling
 from herdsman.model.rope import rope_frequencies
 from herdsman.model.store import load_model, save_weights
+from herdsman.tokens.foreign import ForeignTokenizer, write_tokenizer
 from tests.model.peers import furthest, llama31, peer, stored_as, write_gguf
-from tests.tokens.vocabularies import add_to_gguf, foreign_json
+from tests.tokens.vocabularies import TEXTS, add_to_gguf, foreign_json
 
 transformers = pytest.importorskip("transformers")
 LARGE = {"hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 1, "num_attention_heads": 4}
@@ -129,12 +131,20 @@ def test_biases_are_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
-    path = write_gguf(tmp_path / "model.gguf", peer())
+    path = with_vocabulary(tmp_path).path
     whole = path.read_bytes()
     for cut in [*range(0, len(whole) - 1, len(whole) // 40), 3, 4, 20, 100, 500, 1000, 1500, 2000, len(whole) - 1]:
         path.write_bytes(whole[:cut])
         with pytest.raises(InputError):
             brought_home(path)
+    kinds = np.uint32(5).tobytes() + np.uint64(300).tobytes()  # the array of token types begins so, and claims to go on
+    before, after = whole.split(kinds)
+    path.write_bytes(before + np.uint32(5).tobytes() + np.uint64(2**60).tobytes() + after[:2000])
+    with pytest.raises(InputError, match="it ends too early"):
+        GgufFile(path)
+    path.write_bytes(whole.replace(b"<|im_end|>", b"<|im\xffend|>", 1))
+    with pytest.raises(InputError, match=r"tokenizer\.ggml\.tokens is damaged"):
+        tokenizer_json(GgufFile(path))
     path.write_bytes(b"PK\3\4" + whole[4:])
     with pytest.raises(InputError, match="not a readable GGUF file"):
         GgufFile(path)
@@ -153,9 +163,44 @@ def test_end_tokens_are_those_the_file_names(tmp_path: Path) -> None:
     assert stop_ids(with_vocabulary(tmp_path)) == set()
 
 
+def test_sentencepiece_gives_the_ids_of_sentencepiece_itself(tmp_path: Path) -> None:
+    """Llama 2's kind of vocabulary: the file has scores and no merges."""
+    sentencepiece = pytest.importorskip("sentencepiece")
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(line for text in TEXTS * 20 for line in text.splitlines() if line),
+        model_writer=model, model_type="bpe", vocab_size=400, hard_vocab_limit=False, byte_fallback=True,
+        split_digits=True, normalization_rule_name="identity", remove_extra_whitespaces=False, minloglevel=2,
+        allow_whitespace_only_pieces=True,
+    )  # fmt: skip
+    theirs = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    size = theirs.vocab_size()
+    kinds = (theirs.is_unknown, gguf.TokenType.UNKNOWN), (theirs.is_control, gguf.TokenType.CONTROL)
+    kinds += ((theirs.is_byte, gguf.TokenType.BYTE), (lambda id: True, gguf.TokenType.NORMAL))
+
+    def vocabulary(writer: gguf.GGUFWriter) -> None:
+        writer.add_tokenizer_model("llama")
+        writer.add_token_list([theirs.id_to_piece(id) for id in range(size)])
+        writer.add_token_scores([theirs.get_score(id) for id in range(size)])
+        writer.add_token_types([next(kind for is_kind, kind in kinds if is_kind(id)) for id in range(size)])
+        writer.add_bos_token_id(theirs.bos_id())
+        writer.add_eos_token_id(theirs.eos_id())
+
+    path = write_gguf(tmp_path / "model.gguf", peer(vocab_size=size), vocabulary=vocabulary)
+    file = GgufFile(path)
+    ours = write_tokenizer(tokenizer_json(file), stop_ids(file), None, None, tmp_path)
+    assert isinstance(ours, ForeignTokenizer)
+    assert (ours.beginning, ours.stop_ids) == ([theirs.bos_id()], {theirs.eos_id()})
+    for text in [*TEXTS, "  two  ", "ünknown ☃ 12345", "a </s> b<s>", "", "\n\n a\t"]:
+        assert ours.encode(text) == theirs.encode(text)
+        assert ours.decode_bytes(ours.encode(text)) == (f" {text}" if text else "").encode()
+
+
 def test_vocabularies_that_cannot_be_split_right_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"tokenizer\.ggml\.pre is 'tekken'"):
         tokenizer_json(with_vocabulary(tmp_path, "tekken"))
+    with pytest.raises(InputError, match="the vocabulary is not whole"):
+        tokenizer_json(with_vocabulary(tmp_path, add_bos_token=1, bos_token_id=300))
     with pytest.raises(InputError, match=r"tokenizer\.ggml\.model is None"):
         tokenizer_json(GgufFile(write_gguf(tmp_path / "bare.gguf", peer())))
     text = foreign_json()

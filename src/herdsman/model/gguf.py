@@ -43,6 +43,17 @@ ROPE_FACTORS = "rope_freqs.weight"
 """Tensor [head_width / 2] that divides each rotary frequency: how GGUF stores Llama 3.1's scaling."""
 
 
+class _Reader(gguf.GGUFReader):
+    """The package's reader, made to stop at the end of the file: it takes what lies behind for empty arrays, so that a
+    wrong length in a damaged file would keep it busy for ever."""
+
+    def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
+        found = super()._get(offset, dtype, count, override_order)
+        if len(found) < int(count):
+            raise ValueError("it ends too early")
+        return found
+
+
 class GgufFile:
     """A GGUF file that holds a dense Llama.
 
@@ -56,7 +67,7 @@ class GgufFile:
     def __init__(self, path: Path | str):
         self.path = Path(path)
         try:
-            self._reader = gguf.GGUFReader(self.path)
+            self._reader = _Reader(self.path)
         except (OSError, ValueError, KeyError, IndexError, OverflowError) as error:
             raise InputError(f"not a readable GGUF file ({error})", where=self.path, do="fetch it again") from error
         self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
@@ -65,9 +76,16 @@ class GgufFile:
         self.options = self._options()
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The value of a metadata key, lists and texts as in Python."""
+        """The value of a metadata key, lists and texts as in Python.
+
+        Raises:
+            InputError: it is no text where it says to be one.
+        """
         field = self._reader.get_field(key)
-        return default if field is None else field.contents()
+        try:
+            return default if field is None else field.contents()
+        except UnicodeDecodeError as error:
+            raise InputError(f"{key} is damaged ({error})", where=self.path, do="fetch the file again") from error
 
     @property
     def types(self) -> str:
@@ -188,7 +206,12 @@ class GgufFile:
 
 
 def _halves_from_pairs(weight: Tensor, width: int) -> Tensor:
-    """Rows of every head [heads * width, dim] from the order 0, w/2, 1, w/2 + 1, ... back to 0, 1, 2, ..."""
+    """Rows of every head [heads * width, dim] from the order 0, w/2, 1, w/2 + 1, ... back to 0, 1, 2, ...
+
+    What is no matrix of whole heads stays as it is, to be refused by its shape.
+    """
+    if weight.dim() != 2 or weight.shape[0] % width:
+        return weight
     rows, columns = weight.shape
     return weight.view(rows // width, width // 2, 2, columns).transpose(1, 2).reshape(rows, columns)
 

@@ -143,6 +143,8 @@ def from_config(config: Mapping[str, Any], where: object) -> tuple[ModelOptions,
 def _rope(config: Mapping[str, Any], where: object) -> tuple[float, RopeScaling | None]:
     """Base and scaling of the rotary frequencies; transformers 5 keeps both in one table, 4 and older beside it."""
     table = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if not isinstance(table, Mapping):
+        raise InputError(f"the rotary settings are {_short(table)}", where=where, do="fetch the file again")
     theta = table.get("rope_theta") or config.get("rope_theta") or 10_000.0
     kind = table.get("rope_type") or table.get("type") or "default"
     if table.get("partial_rotary_factor", 1.0) != 1.0:

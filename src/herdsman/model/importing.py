@@ -136,10 +136,11 @@ def _open_huggingface(folder: Path) -> _Source:
             do="load the tokenizer with transformers and save it again",
         ) from error
     generation, settings = (_table(folder / name) for name in ("generation_config.json", "tokenizer_config.json"))
-    ids = {token["content"]: token["id"] for token in _table(folder / "tokenizer.json").get("added_tokens", [])}
+    added = _listed(_table(folder / "tokenizer.json").get("added_tokens"))
+    ids = {token.get("content"): token.get("id") for token in added if isinstance(token, dict)}
     stops = [*_listed(config.get("eos_token_id")), *_listed(generation.get("eos_token_id"))]
     stops.append(ids.get(_content(settings.get("eos_token"))))
-    template, readme = folder / "chat_template.jinja", folder / "README.md"
+    readme = folder / "README.md"
     licence = _LICENCE.search(readme.read_text(encoding="utf-8", errors="replace")) if readme.is_file() else None
     return _Source(
         options=options,
@@ -150,23 +151,35 @@ def _open_huggingface(folder: Path) -> _Source:
         tokenizer_json=text,
         stop_ids=frozenset(id for id in stops if isinstance(id, int)),
         pad=ids.get(_content(settings.get("pad_token"))),
-        chat_template=template.read_text(encoding="utf-8") if template.is_file() else settings.get("chat_template"),
+        chat_template=_chat_template(folder, settings),
         name=config.get("_name_or_path") or None,
         licence=licence[1] if licence else None,
         stored_as=config.get("dtype") or config.get("torch_dtype"),
     )
 
 
+def _chat_template(folder: Path, settings: dict[str, Any]) -> str | None:
+    """The Jinja text: in a file of its own, or among the settings, where there may be several by name."""
+    file, template = folder / "chat_template.jinja", settings.get("chat_template")
+    if file.is_file():
+        return file.read_text(encoding="utf-8", errors="replace")
+    named = {row.get("name"): row.get("template") for row in _listed(template) if isinstance(row, dict)}
+    return template if isinstance(template, str) else named.get("default")
+
+
 def _table(path: Path) -> dict[str, Any]:
     """A JSON file that need not be there.
 
     Raises:
-        InputError: it is there and is not JSON.
+        InputError: it is there and is no JSON table.
     """
     try:
-        return read_json(path) if path.is_file() else {}
+        table = read_json(path) if path.is_file() else {}
     except ValueError as error:
         raise InputError(f"is not JSON ({error})", where=path, do="fetch it again") from error
+    if not isinstance(table, dict):
+        raise InputError("is not a table", where=path, do="fetch it again")
+    return table
 
 
 def _listed(value: Any) -> list[Any]:
@@ -175,4 +188,5 @@ def _listed(value: Any) -> list[Any]:
 
 def _content(token: Any) -> str | None:
     """A token's text; the files write it plainly or in a table."""
-    return token.get("content") if isinstance(token, dict) else token
+    text = token.get("content") if isinstance(token, dict) else token
+    return text if isinstance(text, str) else None
