@@ -85,6 +85,14 @@ def plan(recipe: RecipeArgument, json_: JsonOption = False, set: SetOption = Non
     out.print(
         f"  training: {result.flops_6nd:.4g} FLOPs by 6ND; {result.flops:.4g} with attention and no embedding look-up"
     )
+    rates = result.rates
+    warmup = loaded.pretrain.warmup_tokens
+    length = f"{rates.warmup_steps:,} steps" if warmup is None else f"{warmup:,} tokens"
+    by_size = f" (by the model's size: {', '.join(rates.by_size)})" if rates.by_size else ""
+    out.print(
+        f"  learning rate: up to {rates.peak_learning_rate:.3g} in {length}, "
+        f"down to {rates.final_learning_rate:.3g}{by_size}"
+    )
     table = Table("phase", "steps", "tokens", "batch tokens", "sequence", "FLOPs", box=None, pad_edge=False)
     for phase in result.phases:
         table.add_row(

@@ -7,6 +7,7 @@ from typing import Any
 
 from herdsman.model.count import SPECIAL_TOKENS, ParameterCount, count_parameters, training_flops
 from herdsman.model.options import ModelOptions
+from herdsman.training.hyperparameters import Hyperparameters
 from herdsman.training.options import PretrainOptions
 from herdsman.training.schedule import Schedule
 
@@ -15,7 +16,11 @@ CHINCHILLA_TOKENS_PER_PARAMETER = 20
 
 @dataclass(frozen=True)
 class PhasePlan:
-    """One row of the schedule, with what it costs."""
+    """One row of the schedule, with what it costs.
+
+    Attributes:
+        most_tokens: by which its gate may prolong it.
+    """
 
     name: str
     steps: int
@@ -23,6 +28,7 @@ class PhasePlan:
     batch_tokens: int
     sequence_length: int
     flops: float
+    most_tokens: int
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,7 @@ class Plan:
         flops_6nd: 6 * parameters * tokens.
         flops: matrix products and attention, by phase; attention counted whole, as most published figures do.
         chinchilla_multiple: training tokens over 20 a parameter.
+        rates: learning rates and warmup, and which of them follow from the size.
     """
 
     vocab_size: int
@@ -42,6 +49,7 @@ class Plan:
     flops_6nd: float
     flops: float
     chinchilla_multiple: float
+    rates: Hyperparameters
     phases: list[PhasePlan]
 
     def as_json(self) -> dict[str, Any]:
@@ -55,8 +63,8 @@ def plan(model: ModelOptions, bpe_tokens: int, pretrain: PretrainOptions) -> Pla
         bpe_tokens: tokens of the vocabulary without the special ones.
     """
     vocab_size = bpe_tokens + SPECIAL_TOKENS
-    schedule = Schedule(pretrain)
     parameters = count_parameters(model, vocab_size)
+    schedule = Schedule(pretrain, parameters.total)
     phases = [
         PhasePlan(
             phase.name,
@@ -65,6 +73,7 @@ def plan(model: ModelOptions, bpe_tokens: int, pretrain: PretrainOptions) -> Pla
             phase.batch_tokens,
             phase.sequence_length,
             training_flops(model, vocab_size, phase.steps * phase.batch_tokens, phase.sequence_length),
+            phase.gate.most_tokens if phase.gate else 0,
         )
         for phase in pretrain.phases
     ]
@@ -76,5 +85,6 @@ def plan(model: ModelOptions, bpe_tokens: int, pretrain: PretrainOptions) -> Pla
         flops_6nd=training_flops(model, vocab_size, schedule.tokens),
         flops=sum(phase.flops for phase in phases),
         chinchilla_multiple=schedule.tokens / (CHINCHILLA_TOKENS_PER_PARAMETER * parameters.total),
+        rates=schedule.rates,
         phases=phases,
     )

@@ -1,23 +1,53 @@
-"""AdamW with decay on matrices only, and the precision that matrix products run in."""
+"""AdamW or Muon with decay on matrices only, and the precision that matrix products run in."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import nn
+from torch.optim import AdamW
 
+from herdsman.training.muon import Muon
 from herdsman.training.options import OptimizerOptions
 
+BLOCKS = "blocks"
 
-def make_optimizer(model: nn.Module, options: OptimizerOptions) -> torch.optim.AdamW:
-    """AdamW over all parameters that need gradients; vectors (norms) are not decayed."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.dim() >= 2], "weight_decay": options.weight_decay},
-        {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
+
+def make_optimizer(
+    parameters: Iterable[tuple[str, nn.Parameter]],
+    options: OptimizerOptions,
+    precision: torch.dtype = torch.float32,
+) -> AdamW:
+    """The optimizer of all parameters that need gradients; vectors (norms) are not decayed.
+
+    Args:
+        parameters: (name, parameter) of a model, or of the part of it that a pipeline stage holds; sharded or not.
+            Matrices below `blocks` are those that Muon takes.
+        precision: dtype of Muon's matrix products.
+    """
+    trained = [(name, parameter) for name, parameter in parameters if parameter.requires_grad]
+    muon = options.name == "muon"
+    matrices = [p for name, p in trained if muon and p.dim() == 2 and BLOCKS in name.split(".")]
+    apart = set(map(id, matrices))
+    others = [p for _, p in trained if id(p) not in apart]
+    for_muon = {
+        "momentum": options.momentum,
+        "momentum_start": options.momentum_start,
+        "momentum_warmup_steps": options.momentum_warmup_steps,
+        "rate_factor": options.matrix_rate,
+        "fused": False,  # keeps `step` off the GPU when a state is loaded: it is read every step
+    }
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in others if p.dim() >= 2], "weight_decay": options.weight_decay},
+        {"params": [p for p in others if p.dim() < 2], "weight_decay": 0.0},
+        {"params": matrices, "weight_decay": options.weight_decay, **for_muon},
     ]
-    return torch.optim.AdamW(groups, lr=0.0, betas=(options.beta1, options.beta2), eps=options.epsilon, fused=True)
+    groups = [group for group in groups if group["params"]]
+    adam: dict[str, Any] = {"lr": 0.0, "betas": (options.beta1, options.beta2), "eps": options.epsilon, "fused": True}
+    return Muon(groups, precision, **adam) if muon else AdamW(groups, **adam)
 
 
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype:

@@ -16,14 +16,16 @@ from herdsman.model.count import count_parameters, training_flops
 from herdsman.model.llama import Llama
 from herdsman.model.options import ModelOptions
 from herdsman.model.store import load_model, save_model
-from herdsman.tokens.loader import TokenStreams
+from herdsman.tokens.loader import TokenOrder
+from herdsman.tokens.streams import TokenStreams
 from herdsman.tokens.tokenizer import Tokenizer
-from herdsman.training.averaging import average_models
+from herdsman.tokens.turns import Segment
+from herdsman.training.averaging import average_models, exponential_weights
 from herdsman.training.loop import train
 from herdsman.training.losses import Loss, cross_entropy
 from herdsman.training.optimizer import matmul_precision, resolve_precision
 from herdsman.training.options import PretrainOptions
-from herdsman.training.schedule import Schedule, spread
+from herdsman.training.schedule import Schedule, spread, stream_shares
 from herdsman.workspace import Work
 
 Sampler = Callable[[Llama, list[str]], list[str]]
@@ -51,7 +53,6 @@ def pretrain(
     Raises:
         InputError: a sequence of the schedule is longer than the model's context.
     """
-    schedule = Schedule(options)
     longest = max(phase.sequence_length for phase in options.phases)
     if longest > model_options.context_length:
         raise InputError(
@@ -60,8 +61,13 @@ def pretrain(
             do="raise model.context_length or shorten the sequences",
         )
     tokenizer = Tokenizer.load(work.inputs["tokenizer"])
+    schedule = Schedule(options, count_parameters(model_options, tokenizer.vocab_size).total)
     streams = TokenStreams.open(work.inputs["tokens"])
     mixes = read_json(work.inputs["documents"] / "mix.json")
+    segments = [
+        Segment(stream_shares(phase, mixes), phase.steps * phase.batch_tokens, phase.sequence_length) for phase in options.phases
+    ]
+    order = TokenOrder(streams, work.seed, segments, work.scratch / "packing", work.progress, work.workers)
     precision = resolve_precision(options.precision, device)
     model = Llama(model_options, tokenizer.vocab_size).initialise(work.seed)
     if not (work.out / "untrained").exists():
@@ -72,13 +78,12 @@ def pretrain(
         place = schedule.place(step)
         length = place.phase.sequence_length
         count = place.phase.batch_tokens // length
-        # Counted on from the phases before, so that a phase goes on in the streams where the last one stopped.
-        first = schedule.tokens_before(step) // length
-        tokens, documents = streams.batch(work.seed, mixes[place.phase.mix], first, count, length)
+        batch = order.read(schedule.tokens_before(step), count, length)
         rows = max(1, options.micro_batch_tokens // length)
         return [
             Sequences(
-                torch.as_tensor(tokens[i : i + rows]).to(device), torch.as_tensor(documents[i : i + rows]).to(device)
+                torch.as_tensor(batch.tokens[i : i + rows]).to(device),
+                torch.as_tensor(batch.documents[i : i + rows]).to(device),
             )
             for i in range(0, count, rows)
         ]
@@ -122,10 +127,16 @@ def pretrain(
         write_json(finished, {})
     last = work.scratch / "checkpoints" / f"{schedule.steps - 1:08d}"
     averaged = [work.scratch / "checkpoints" / f"{step:08d}" for step in sorted(averaged_steps)] or [last]
-    base = average_models(averaged, work.out / "model").to(device)
+    candidates = {"uniform": work.scratch / "uniform", "exponential": work.scratch / "exponential", "none": last}
+    average_models(averaged, candidates["uniform"])
+    average_models(averaged, candidates["exponential"], exponential_weights(len(averaged), options.average_decay))
+    base = load_model(candidates[options.average], device)
+    save_model(base, work.out / "model")
     losses = {
         "untrained": _loss_of_folder(work.out / "untrained", held_out, precision, options, device),
         "last_checkpoint": _loss_of_folder(last, held_out, precision, options, device),
+        "uniform_average": _loss_of_folder(candidates["uniform"], held_out, precision, options, device),
+        "exponential_average": _loss_of_folder(candidates["exponential"], held_out, precision, options, device),
         "average": validation_loss(base, held_out, precision, options.micro_batch_tokens),
     }
     _report(work, options, model_options, schedule, tokenizer, streams, mixes, losses, precision, log)
@@ -150,7 +161,7 @@ def validation_loss(model: Llama, sequences: Sequences, precision: torch.dtype, 
         with matmul_precision(device, precision):
             part = Sequences(sequences.tokens[i : i + rows].to(device), sequences.documents[i : i + rows].to(device))
             loss = next_token_loss(model, part)
-        total, weight = total + float(loss.total), weight + loss.weight
+        total, weight = total + float(loss.total), weight + float(loss.weight)
     return total / weight
 
 
@@ -218,9 +229,10 @@ def _report(
             "flops": flops,
             "precision": str(precision).removeprefix("torch."),
             "validation_loss": losses,
-            "averaged_steps": schedule.averaged_steps(),
+            "averaged_steps": [] if options.average == "none" else schedule.averaged_steps(),
             "phases": [
-                phase.model_dump() | {"steps": phase.steps, "first_step": start, "mix_shares": mixes[phase.mix]}
+                phase.model_dump()
+                | {"steps": phase.steps, "first_step": start, "mix_shares": stream_shares(phase, mixes)}
                 for phase, start in zip(options.phases, schedule.starts, strict=False)
             ],
             "curve": [
@@ -241,6 +253,6 @@ def _report(
                 entry | {"tokens": schedule.tokens_before(entry["step"] + 1)}
                 for entry in map(read_json, sorted((work.scratch / "samples").glob("*.json")))
             ],
-            "streams": streams.ledger(),
+            "streams": streams.sizes(),
         }
     )
