@@ -202,9 +202,29 @@ def inspect(
         out.print("nothing to show")
 
 
+@app.command("import")
+def import_(
+    source: Annotated[
+        str,
+        typer.Argument(help="A Hugging Face folder, a .gguf file, or the id of a model on the Hugging Face Hub."),
+    ],
+    to: Annotated[Path, typer.Option(help="A new folder for the model and its tokenizer.")],
+    json_: JsonOption = False,
+) -> None:
+    """Bring a Llama from elsewhere into Herdsman's form, to chat with or to train on."""
+    from herdsman.model.importing import import_model
+
+    origin = import_model(source, to, Progress())
+    if json_:
+        print(json.dumps(vars(origin), indent=1))
+    else:
+        out.print(origin.describe(), markup=False, soft_wrap=True)
+        out.print(f"  talk to it: herdsman chat {to}", markup=False, soft_wrap=True)
+
+
 @app.command()
 def chat(
-    workspace: WorkspaceArgument,
+    workspace: Annotated[Path, typer.Argument(help="A herd's folder, or that of an imported model.")],
     temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token each time.")] = 0.6,
     top_p: Annotated[
         float, typer.Option(min=0.01, max=1.0, help="Sample from the likeliest tokens that reach this mass.")

@@ -46,9 +46,11 @@ def load_model(folder: Path | str, device: torch.device | str = "cpu") -> Llama:
         config = read_json(folder / CONFIG)
         state = load_file(folder / WEIGHTS)
     except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"no readable model here ({error})", where=folder, do="raise the herd first") from error
+        raise InputError(
+            f"no readable model here ({error})", where=folder, do="raise a herd or import a model first"
+        ) from error
     model = Llama(ModelOptions(**config["model"]), config["vocab_size"], scores=config.get("scores", False))
-    model.load_state_dict(state)
+    model.load_state_dict(state, assign=True)
     return model.to(device).eval()
 
 
