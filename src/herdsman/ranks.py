@@ -15,7 +15,7 @@ from herdsman.errors import HerdsmanError, MachineError
 from herdsman.files import read_json, write_json
 from herdsman.progress import SILENT, Progress
 from herdsman.recipe import Recipe
-from herdsman.training.health.exits import EXIT_AGAIN
+from herdsman.training.health.exits import EXIT_AGAIN, EXIT_STOP
 from herdsman.training.health.orphans import die_with_agent
 from herdsman.workspace import Work
 
@@ -98,7 +98,9 @@ def main(job_file: str) -> int:
     except HerdsmanError as error:
         if rank == 0:
             print(f"herdsman: {error}", file=sys.stderr, flush=True)
-        return error.exit_status
+        return EXIT_AGAIN if error.exit_status == EXIT_AGAIN else EXIT_STOP
+    except KeyboardInterrupt:
+        return 130
     dist.destroy_process_group()
     return 0
 

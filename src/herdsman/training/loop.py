@@ -81,6 +81,7 @@ class Training:
         self.clip_norm, self.log, self.task, self.after_step = optimizer.clip_norm, log, task, after_step
         self.optimizer = make_optimizer(model.named_parameters(), optimizer, model.running.precision)
         self.rank, self.ranks = (dist.get_rank(), dist.get_world_size()) if Mesh.needed() else (0, 1)
+        log.parent.mkdir(parents=True, exist_ok=True)
         self.events = (events or EventLog(log.with_name("events.jsonl"))) if self.rank == 0 else None
         self.steps_told = StepEvents(self.events) if self.events else None
         self.checkpoints = Checkpoints(folder, checkpoints or CheckpointOptions())
@@ -91,7 +92,8 @@ class Training:
         self.watchdog = self._watch(health, folder) if self.ranks > 1 else None
         self.loader = ThreadPoolExecutor(1, "loader")
         self.ahead: tuple[Step, Future[Sequence[Batch]]] | None = None
-        self.step, self.tokens = 0, 0
+        self.step, self.tokens, self.phase = 0, 0, ""
+        self.save_soon = False
 
     def run(self) -> None:
         """Trains until the course is over, from the newest checkpoint if there is one.
@@ -104,7 +106,7 @@ class Training:
         stop = StopRequests(self.checkpoints.folder) if current_thread() is main_thread() else None
         try:
             self._resume()
-            self.log.parent.mkdir(parents=True, exist_ok=True)
+            self._tell("ready")
             while True:
                 decided = self.course.before(self.step, self.tokens)
                 step = self.course.at(self.step, self.tokens)
@@ -124,6 +126,10 @@ class Training:
 
     def _do(self, step: Step, stop: StopRequests | None) -> None:
         started = time.monotonic()
+        if step.phase != self.phase:
+            if self.phase:
+                self.detector.forget()  # its curve may jump by right
+            self.phase = step.phase
         batches = self._batches(step)
         data_seconds = time.monotonic() - started
         self.own_time.start()
@@ -159,8 +165,8 @@ class Training:
         asked_to_stop, asked_to_save = (value > 0 for value in sums.also)
         over = self.course.at(self.step, self.tokens) is None
         tier = self.checkpoints.due(self.tokens)
-        if asked_to_stop or asked_to_save:
-            tier = "shared"
+        if asked_to_stop or asked_to_save or self.save_soon:
+            tier, self.save_soon = "shared", False
         if tier and (asked_to_stop or not over):
             self._save(tier)
         if stop and (asked_to_stop or asked_to_save):
@@ -188,7 +194,7 @@ class Training:
         if self.steps_told:
             self.steps_told.flush()
         before = self.checkpoints.blocked_seconds
-        state = {"course": self.course.state(), "detector": self.detector.state()}
+        state = {"course": self.course.state(), "detector": self.detector.state(), "phase": self.phase}
         tensors = training_tensors(self.model, self.optimizer)
         self.checkpoints.save(self.step, self.tokens, tensors, state, tier=tier)
         blocked = round(self.checkpoints.blocked_seconds - before, 6)
@@ -200,6 +206,7 @@ class Training:
             self.step, self.tokens = loaded.step, loaded.tokens
             self.course.load(loaded.state["course"])
             self.detector.load(loaded.state["detector"])
+            self.phase = loaded.state["phase"]
             self.model.after_update()
         attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
         self._tell("start", step=self.step, tokens=self.tokens, attempt=attempt, ranks=self.ranks)
@@ -223,8 +230,10 @@ class Training:
         self.course.leave_out(loaded.step, loaded.tokens, end, reason)
         self._tell("roll_back", step=loaded.step, tokens=loaded.tokens, reason=reason, left_out=[loaded.tokens, end])
         self.detector.load(loaded.state["detector"])
+        self.phase = loaded.state["phase"]
         self.model.after_update()
         self.step, self.tokens, self.ahead = loaded.step, loaded.tokens, None
+        self.save_soon = True  # or a crash would forget what is to be left out
         self._cut_log()
 
     # What is told
@@ -259,12 +268,10 @@ class Training:
             self.task.update(self.step)
 
     def _tell(self, kind: str, **fields: Any) -> None:
-        if self.steps_told and kind not in ("start", "checkpoint"):
+        if self.steps_told and kind in ("skip", "roll_back", "end"):
             self.steps_told.flush()
         if self.events:
             self.events.write(kind, **fields)
-            if kind == "start":
-                self.events.write("ready")
 
     def _cut_log(self) -> None:
         """Takes rows out of the curve that come after where the run stands, and one cut where a process died."""
