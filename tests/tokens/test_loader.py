@@ -189,6 +189,24 @@ def test_every_token_comes_once_a_pass() -> None:
     assert (large.runs, large.run_tokens % 131_072) == (4095, 0)
 
 
+@pytest.mark.parametrize("size", [1, 5, 30, 64, 127, 1000])
+def test_any_part_of_the_passes_is_read_and_counted(size: int) -> None:
+    """Also across runs, and of a stream shorter than a block."""
+    passes, rng = Passes("a", size, 64, 5), random.Random(0)
+    whole = [piece for run in range(40) for piece in passes.pieces(run * passes.run_tokens, passes.run_tokens)]
+    places = [place for piece in whole for place in range(piece.start, piece.start + piece.tokens)]
+    for _ in range(100):
+        at, count = rng.randrange(2000), rng.randrange(1, 300)
+        pieces = passes.pieces(at, count)
+        found = [place for piece in pieces for place in range(piece.start, piece.start + piece.tokens)]
+        assert found == places[at : at + count]
+        covered = passes.taken(at)
+        counts = np.full(size, covered.rounds)
+        for first, last in covered.stretches:
+            counts[first:last] += 1
+        assert counts.tolist() == np.bincount(places[:at], minlength=size).tolist()
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_random_runs_are_those_of_the_definition(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
