@@ -164,13 +164,13 @@ JOURNEY: tuple[Stage, ...] = (
         lambda c, m: f"{c['rows']:,} ids; {m['held_out']['bytes_per_token']:.2f} bytes a token on unseen text",
     ),
     Stage(
-        "tokens", ("documents", "tokenizer"), 1, lambda r: r.tokens.model_dump(), _tokens,
+        "tokens", ("documents", "tokenizer"), 2, lambda r: r.tokens.model_dump(), _tokens,
         lambda c, m: f"{c['tokens']:,} tokens in {c['streams']} streams",
     ),
     Stage(
         "pretrain",
         ("documents", "tokenizer", "tokens"),
-        1,
+        2,
         lambda r: [r.model.model_dump(), r.pretrain.model_dump(exclude=MANNER)],
         _pretrain,
         lambda c, m: f"{c['parameters']:,} parameters, {c['tokens']:,} tokens; held-out loss "
