@@ -62,6 +62,10 @@ class TokenizerOptions(Options):
         """BPE tokens that are not the extension's."""
         return self.vocab_size - self.extension_tokens
 
+    def base_covers(self, language: str) -> bool:
+        """Whether documents in the language are the base's to learn from, not the extension's."""
+        return not self.extension_tokens or language in self.base_languages
+
     @property
     def rows(self) -> int:
         """Rows of the embedding table: BPE tokens and special tokens."""
