@@ -27,8 +27,6 @@ LONGEST_RUN = 25_000
 # For each token of the vocabulary, tiktoken encodes about so many characters in the time fastokens takes to load.
 WORTH_LOADING = 250
 _RUN = re.compile(r"\S+|\s+")
-# Runs are looked for only where one begins, so that the search is linear in the text.
-_TOO_LONG = re.compile(rf"(?<!\S)\S{{{LONGEST_RUN + 1}}}|(?<!\s)\s{{{LONGEST_RUN + 1}}}")
 
 
 class Tokenizer:
@@ -176,12 +174,19 @@ def guarded(text: str) -> Iterator[str]:
     for start in range(0, len(text), MOST_CHARACTERS):
         part = text[start : start + MOST_CHARACTERS]
         cut = 0
-        if _TOO_LONG.search(part):
+        if _may_hold_long_runs(part):
             for run in _RUN.finditer(part):
                 for place in range(run.start() + LONGEST_RUN, run.end(), LONGEST_RUN):
                     yield part[cut:place]
                     cut = place
         yield part[cut:]
+
+
+def _may_hold_long_runs(text: str) -> bool:
+    """False if no run is too long: one that is goes on for more than half its length from one of these places on."""
+    half = LONGEST_RUN // 2
+    runs = ((place, _RUN.match(text, place)) for place in range(0, len(text), half))
+    return any(run is not None and run.end() - place > half for place, run in runs)
 
 
 def readable(token: bytes) -> str:
