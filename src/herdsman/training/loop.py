@@ -59,6 +59,7 @@ class Training:
         events: what happened when; `events` of rank 0 only.
         after_step: called on all ranks with the step's number, tokens trained on and the model after each update; may
             be called again for a step after a resume.
+        save_at_end: whether another run goes on where this one ends.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Training:
         health: HealthOptions | None = None,
         task: Task | None = None,
         after_step: AfterStep | None = None,
+        save_at_end: bool = False,
     ):
         self.model, self.objective, self.course = model, objective, course
         health = health or HealthOptions()
@@ -93,7 +95,7 @@ class Training:
         self.loader = ThreadPoolExecutor(1, "loader")
         self.ahead: tuple[Step, Future[Sequence[Batch]]] | None = None
         self.step, self.tokens, self.phase = 0, 0, ""
-        self.save_soon = False
+        self.save_soon, self.save_at_end = False, save_at_end
 
     def run(self) -> None:
         """Trains until the course is over, from the newest checkpoint if there is one.
@@ -115,6 +117,9 @@ class Training:
                 if decided:
                     self._save()
                 self._do(step, stop)
+            if self.save_at_end:
+                self._save()
+                self.checkpoints.wait()
             self._tell("end", step=self.step, tokens=self.tokens)
         finally:
             if stop:

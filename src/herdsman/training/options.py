@@ -79,6 +79,9 @@ class Phase(Options):
     gate: GateOptions | None = Field(
         None, description="What must have been reached before the next phase begins; nothing if left out."
     )
+    layout: LayoutOptions | None = Field(
+        None, description="How the model is spread over processes in this phase, if not as `pretrain.layout` says."
+    )
     average_checkpoints: int = Field(
         0, ge=0, description="Checkpoints, spread evenly over `average_share` of the phase, that are averaged."
     )

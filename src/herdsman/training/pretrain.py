@@ -6,6 +6,7 @@ It runs on this process alone, or on every rank of a group that has been made be
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -71,8 +72,7 @@ def pretrain(
             where="pretrain.phases",
             do="raise model.context_length or shorten the sequences",
         )
-    layout = Layout.of(options.layout, dist.get_world_size() if Mesh.needed() else 1)
-    layout.check(model_options, lengths)
+    stretches = _stretches(options, model_options)
     tokenizer = Tokenizer.load(work.inputs["tokenizer"])
     parameters = count_parameters(model_options, tokenizer.vocab_size).total
     precision = resolve_precision(options.precision, device)
@@ -80,7 +80,7 @@ def pretrain(
         precision, options.attention, options.recompute, options.compile, fp8=options.precision == "float8"
     )
 
-    def build(fill: Fill) -> ParallelModel:
+    def build(fill: Fill, layout: Layout = stretches[0].layout) -> ParallelModel:
         return lay_out(model_options, tokenizer.vocab_size, layout, device, fill, running)
 
     first = not Mesh.needed() or dist.get_rank() == 0
@@ -122,38 +122,67 @@ def pretrain(
 
     log, finished = work.logs / "curve.jsonl", work.scratch / "finished.json"
     if not finished.exists():
-        names = tuple(streams.streams)
         steps = course.schedule.steps
         with work.progress.task(f"train {model_options.layers} layers", steps, "steps") as task:
-            Training(
-                model,
-                NextToken(options.z_loss, streams=names),
-                course,
-                options.optimizer,
-                folder=work.scratch / "training",
-                log=log,
-                events=EventLog(work.out.parent / EVENTS, stage=work.stage),
-                checkpoints=options.checkpoints,
-                health=options.health,
-                task=task if first else None,
-                after_step=after_step,
-            ).run()
+            for number, stretch in enumerate(stretches):
+                if number:
+                    # Its weights come from the checkpoint that the stretch before ended with.
+                    del model
+                    model = course.model = build(lambda name, weight: None, stretch.layout)
+                course.until = stretch.until
+                Training(
+                    model,
+                    NextToken(options.z_loss, streams=tuple(streams.streams)),
+                    course,
+                    options.optimizer,
+                    folder=work.scratch / "training",
+                    log=log,
+                    events=EventLog(work.out.parent / EVENTS, stage=work.stage),
+                    checkpoints=options.checkpoints,
+                    health=options.health,
+                    task=task if first else None,
+                    after_step=after_step,
+                    save_at_end=stretch is not stretches[-1],
+                ).run()
         if first:
             write_json(finished, course.state())
         _together()
     course.load(read_json(finished))
-    losses = _average(options, course, work, model, build, validate, first)
+    losses = _average(options, course, work, build, validate, first)
     if first:
         name = options.precision if options.precision == "float8" else str(precision).removeprefix("torch.")
         summarise(work, options, model_options, tokenizer.vocab_size, parameters, course, losses, name, log)
     _together()
 
 
+@dataclass(frozen=True)
+class _Stretch:
+    """Phases that follow each other on one layout, up to but without the phase `until`."""
+
+    layout: Layout
+    until: int
+
+
+def _stretches(options: PretrainOptions, model: ModelOptions) -> list[_Stretch]:
+    """
+    Raises:
+        RecipeError: a layout does not fit the model, its sequences or the processes.
+    """
+    processes = dist.get_world_size() if Mesh.needed() else 1
+    stretches: list[_Stretch] = []
+    for number, phase in enumerate(options.phases):
+        layout = Layout.of(phase.layout or options.layout, processes)
+        layout.check(model, [phase.sequence_length, options.phases[0].sequence_length])
+        if stretches and stretches[-1].layout == layout:
+            stretches.pop()
+        stretches.append(_Stretch(layout, number + 1))
+    return stretches
+
+
 def _average(
     options: PretrainOptions,
     course: TokenCourse,
     work: Work,
-    model: ParallelModel,
     build: Callable[[Fill], ParallelModel],
     validate: Callable[[ParallelModel], float],
     first: bool,

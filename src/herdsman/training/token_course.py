@@ -31,6 +31,10 @@ class TokenCourse:
         mixes: shares of the streams by the mixes' names.
         index_folder: for the index of best-fit packing.
         short_context_loss, needle: what gates measure, see `gates.Gates.check`; collective.
+
+    Attributes:
+        model: the model in training, whose data ranks share the rows.
+        until: number of the phase that the course, as long as this model is in training, does not go into.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class TokenCourse:
         self.streams, self.mixes, self.seed = streams, mixes, seed
         self.index_folder, self.workers = index_folder, workers
         self.short_context_loss, self.needle = short_context_loss, needle
+        self.until = len(options.phases)
         self.gates = Gates(options, parameters, warn=progress.line)
         self.left_out = LeftOut(spikes)
         self.order = self._order()
@@ -68,7 +73,7 @@ class TokenCourse:
         return measured
 
     def at(self, step: int, tokens: int) -> Step | None:
-        if tokens >= self.schedule.tokens:
+        if tokens >= self.schedule.token_starts[self.until]:
             return None
         phase = self.schedule.place(step, tokens).phase
         rate = self.schedule.learning_rate(step, tokens)
