@@ -11,8 +11,8 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "herdsman"
 GROUND = {
-    "errors", "files", "options", "parallel", "progress", "workspace", "artifacts", "download", "package_index",
-    "transfer", "fasttext_file",
+    "errors", "events", "files", "options", "parallel", "progress", "workspace", "artifacts", "download",
+    "package_index", "transfer", "fasttext_file",
 }  # fmt: skip
 FOLDERS = (
     "pages", "documents", "tokens", "model", "training", "cluster", "generation", "evaluation", "synthesis",

@@ -16,7 +16,6 @@ started under the same fingerprint resumes; one started under another is cleared
 from __future__ import annotations
 
 import fcntl
-import json
 import platform
 import resource
 import shutil
@@ -31,6 +30,7 @@ from typing import Any
 
 from herdsman import __version__
 from herdsman.errors import WorkspaceError
+from herdsman.events import EVENTS, EventLog
 from herdsman.files import TEMPORARY_SUFFIX, digest_of, read_json, sha256_file, write_json
 from herdsman.parallel import Engine
 from herdsman.progress import Progress
@@ -123,9 +123,7 @@ class Workspace:
 
     def event(self, kind: str, **fields: Any) -> None:
         """Appends one line to `events.jsonl`."""
-        line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": kind, **fields}) + "\n"
-        with open(self.root / "events.jsonl", "a", encoding="utf-8") as file:
-            file.write(line)
+        EventLog(self.root / EVENTS).write(kind, **fields)
 
     @contextmanager
     def stage(

@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from tests.serving import running
 
 
 @dataclass
@@ -68,19 +70,6 @@ def serve(answer: Callable[[str, str], str]) -> Iterator[JudgeServer]:
         def log_message(self, *arguments: object) -> None:
             pass
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, request: object, client_address: object) -> None:
-            pass  # clients that were killed
-
-    server = Server(("127.0.0.1", 0), Handler)
-    judge.address = f"http://127.0.0.1:{server.server_port}/v1"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with running(Handler) as address:
+        judge.address = f"{address}/v1"
         yield judge
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from herdsman.errors import InputError
-from herdsman.model.attention import KVCache, document_mask
+from herdsman.model.attention import KVCache
 from herdsman.model.count import count_parameters, training_flops
-from herdsman.model.llama import Llama
+from herdsman.model.llama import Llama, Part
 from herdsman.model.options import ModelOptions, RopeScaling
 from herdsman.model.rope import rope_frequencies
 from herdsman.model.store import load_model, save_model
@@ -148,7 +148,6 @@ def test_document_mask_separates_documents() -> None:
             assert torch.allclose(packed[:, start:end], alone, atol=1e-5)
         leaky = model.logits(model(tokens))
     assert not torch.allclose(packed[:, 7:], leaky[:, 7:], atol=1e-3)
-    assert document_mask(documents).sum() == sum(n * (n + 1) // 2 for n in (7, 9, 4))
 
 
 def test_cache_equals_full_forward_with_rows_of_different_length() -> None:
@@ -172,6 +171,24 @@ def test_cache_equals_full_forward_with_rows_of_different_length() -> None:
             for i, row in enumerate(rows):
                 full = model(grown[i][None, : len(row) + step + 1])[0, -1]
                 assert torch.allclose(hidden[i, 0], full, atol=1e-5)
+
+
+def test_parts_of_the_model_make_the_whole() -> None:
+    """Consecutive parts, each drawn on its own, have the weights of the whole and pass hidden states on."""
+    options = small(tied_embeddings=True)
+    whole = Llama(options, 100).initialise(7)
+    cuts = [Part(range(0), True, False), Part(range(2), False, False), Part(range(2, 3), False, True)]
+    parts = [Llama(options, 100, cut).initialise(7) for cut in cuts]
+    tokens = torch.randint(0, 100, (2, 30), generator=torch.Generator().manual_seed(0))
+    documents = torch.arange(30).expand(2, 30) // 11
+    with torch.no_grad():
+        x = tokens
+        for part in parts:
+            x = part(x, torch.arange(30)[None], documents)
+        assert torch.equal(x, whole(tokens, documents=documents))
+        assert torch.equal(parts[-1].logits(x), whole.logits(x))
+    names = {name for part in parts for name in part.state_dict()}
+    assert names == set(whole.state_dict())
 
 
 def test_initial_loss_is_that_of_a_uniform_guess() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from herdsman.tokens.learn import train
-from herdsman.tokens.loader import TokenStreams
+from herdsman.tokens.streams import TokenStreams
 from herdsman.tokens.tokenizer import Tokenizer
 from herdsman.tokens.vocabulary import read_ranks
 from herdsman.workspace import Workspace

@@ -126,7 +126,7 @@ def raise_tokens(
 def raise_streams(workspace: Workspace, workers: int = 1) -> None:
     """Raises the `tokens` stage, or goes on with it."""
     with workspace.stage("tokens", "tokens", ("documents", "tokenizer"), 1, workers, SILENT) as work:
-        pack(TokensOptions(), work)
+        pack(TokensOptions(block_tokens=256, shard_tokens=10_000), work)
 
 
 def digest(workspace: Workspace, stage: str) -> str:

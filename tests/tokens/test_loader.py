@@ -1,226 +1,276 @@
-"""Order is a pure function of seed and index; each token once an epoch; shares held; the way back to documents."""
+"""The token stream is a pure function of seed, segments and position; borders, shares, ledger and provenance."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from herdsman.errors import InputError, RecipeError
-from herdsman.tokens.interleave import WHOLE, Interleaving, whole_shares
-from herdsman.tokens.loader import TokenStreams, document_numbers
-from herdsman.tokens.shards import Stream
-from herdsman.tokens.shuffle import Permutation
+from herdsman.tokens.interleave import Interleaving
+from herdsman.tokens.loader import TokenOrder
+from herdsman.tokens.passes import Passes
+from herdsman.tokens.streams import TokenStreams
 from herdsman.tokens.tokenizer import Tokenizer
+from herdsman.tokens.turns import Segment
 from herdsman.workspace import Workspace
+from tests.tokens.made import BOS, SOURCES, all_tokens, make, owners, random_documents, token_at
 from tests.tokens.material import real_documents
 
-MIX = {"general.rest": 0.5, "code.rest": 0.3, "code.best": 0.2}
-BOS = 10**9
+BLOCK = 64
+MIX = {"a": 0.5, "b": 0.3, "c": 0.2}
+OTHER = {"a": 0.1, "c": 0.6, "d": 0.3}
+SEGMENTS = [Segment(MIX, 1920, 16), Segment(OTHER, 1280, 16), Segment(MIX, 6400, 16)]
 
 
-def numbered(**lengths: int) -> TokenStreams:
-    """Streams in which each token is its position, and each document one token."""
-    made = {
-        name: Stream(name, np.arange(length), np.arange(length + 1), np.zeros((length, 16), np.uint8))
-        for name, length in lengths.items()
-    }
-    return TokenStreams(made, BOS, {})
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> TokenStreams:
+    """Four streams in files of 1,000 tokens; a goes round more than five times in the run, d never."""
+    rng = random.Random(0)
+    lengths = {name: random_documents(rng, size) for name, size in zip("abcd", (1003, 2500, 1700, 5000), strict=True)}
+    return make(tmp_path_factory.mktemp("made"), lengths, block_tokens=BLOCK)
 
 
-def test_any_batch_size_and_any_restart_give_the_same_sequences(herd: Workspace, streams: TokenStreams) -> None:
-    straight, documents = streams.batch(3, MIX, 0, 60, 128)
-    assert straight.shape == documents.shape == (60, 129)
-    for size in (1, 7, 60):
-        reopened = TokenStreams.open(herd.folder("tokens"))
-        parts = [reopened.batch(3, MIX, start, min(size, 60 - start), 128) for start in range(0, 60, size)]
-        assert (np.concatenate([tokens for tokens, _ in parts]) == straight).all()
-        assert (np.concatenate([numbers for _, numbers in parts]) == documents).all()
-    indices = list(range(60))
-    random.Random(0).shuffle(indices)
-    for index in indices:
-        tokens, _, name = streams.sequence(3, dict(reversed(MIX.items())), index, 128)
-        assert (tokens == straight[index]).all()
-        assert name == streams.locate(3, MIX, index, 128).stream
+def given_one_by_one(streams: TokenStreams, segments: Sequence[Segment]) -> Iterator[tuple[str, int]]:
+    """Stream and count of the token at each position, by the definition: blocks in turn, each going on in its
+    stream."""
+    given: Counter[str] = Counter()
+    for segment in segments:
+        turns = Interleaving(segment.mix)
+        for position in range(segment.tokens):
+            name, _ = turns.place(position // streams.block_tokens)
+            yield name, given[name]
+            given[name] += 1
 
 
-def test_another_seed_gives_another_order_of_the_same_sequences() -> None:
-    made = numbered(a=6400)
-    orders = [[made.locate(seed, {"a": 1}, index, 64).start for index in range(100)] for seed in (1, 2)]
-    assert orders[0] != orders[1]
-    assert sorted(orders[0]) == sorted(orders[1]) == list(range(0, 6400, 64))
+def ring(streams: TokenStreams, name: str, seed: int) -> Iterator[int]:
+    """Positions of the endless stream, run by run."""
+    passes = Passes(name, streams.streams[name].tokens, streams.block_tokens, seed)
+    run = 0
+    while True:
+        for piece in passes.pieces(run * passes.run_tokens, passes.run_tokens):
+            yield from range(piece.start, piece.start + piece.tokens)
+        run += 1
 
 
-def test_the_order_of_two_epochs_differs() -> None:
-    made = numbered(a=6400)
-    first, second = ([made.locate(1, {"a": 1}, 100 * epoch + i, 64).start for i in range(100)] for epoch in (0, 1))
-    assert first != second
-    assert sorted(first) == sorted(second)
-    assert [made.locate(1, {"a": 1}, index, 64).epoch for index in (0, 99, 100, 199, 200)] == [0, 0, 1, 1, 2]
+def by_hand(streams: TokenStreams, segments: Sequence[Segment], seed: int) -> list[tuple[str, int]]:
+    """Stream and place in the stream of every token of the run."""
+    rings = {name: ring(streams, name, seed) for name in streams.streams}
+    return [(name, next(rings[name])) for name, _ in given_one_by_one(streams, segments)]
 
 
-@pytest.mark.parametrize(("tokens", "length"), [(640, 64), (1000, 64), (127, 64), (64, 64), (65, 64), (10, 64), (1, 3)])
-def test_every_token_is_trained_once_an_epoch(tokens: int, length: int) -> None:
-    """Within an epoch no token comes twice; over epochs what one left out comes in the next."""
-    made = numbered(a=tokens)
-    chunks = max(1, tokens // length)
-    seen = np.zeros(tokens, int)
-    targets = np.zeros(tokens, int)
-    for epoch in range(12):
-        of_epoch = Counter()
-        for index in range(epoch * chunks, (epoch + 1) * chunks):
-            sequence, _, _ = made.sequence(5, {"a": 1.0}, index, length)
-            of_epoch.update(sequence[:-1].tolist())
-            np.add.at(seen, sequence[:-1], 1)
-            np.add.at(targets, sequence[1:], 1)
-        if tokens >= length:
-            assert set(of_epoch.values()) == {1}
-            assert len(of_epoch) == chunks * length
-        assert seen.max() - seen.min() <= 1
-        assert targets.max() - targets.min() <= 1
-    assert made.taken({"a": 1.0}, 12 * chunks, length)["a"].epochs == pytest.approx(seen.mean())
+def flat(streams: TokenStreams, places: Sequence[tuple[str, int]]) -> list[int]:
+    tokens = {name: all_tokens(streams, name) for name in streams.streams}
+    return [tokens[name][place] for name, place in places]
 
 
-def test_sequences_are_runs_of_the_stream() -> None:
-    made = numbered(a=1000)
-    for index in range(50):
-        tokens, _, _ = made.sequence(1, {"a": 1}, index, 64)
-        assert all(after == (before + 1) % 1000 for before, after in pairwise(tokens.tolist()))
+def test_the_token_stream_is_that_of_the_definition(made: TokenStreams) -> None:
+    places = by_hand(made, SEGMENTS, 7)
+    order = TokenOrder(made, 7, SEGMENTS)
+    assert order.tokens == len(places) == 9600
+    for length in (16, 64, 100, 240):
+        rows = order.read(0, 9600 // length, length)
+        assert rows.tokens[:, :-1].flatten().tolist() == flat(made, places)
+        assert [order.names[number] for number in rows.streams.flatten()] == [name for name, _ in places]
 
 
-def test_streams_are_read_independently_of_the_mix() -> None:
-    """The n-th sequence of a stream is the same one, whatever the others' shares are."""
-    made = numbered(a=6400, b=6400)
-    orders = []
-    for share in (0.25, 0.5, 1.0):
-        places = (made.locate(1, {"a": share, "b": 1 - share}, index, 64) for index in range(200))
-        orders.append([place.start for place in places if place.stream == "a"])
-    assert orders[0] == orders[1][: len(orders[0])]
-    assert orders[1] == orders[2][: len(orders[1])]
+@pytest.mark.parametrize("readers", [1, 2, 4])
+@pytest.mark.parametrize("length", [16, 64, 128])
+@pytest.mark.parametrize("batch", [256, 512, 1024])
+def test_batch_length_and_readers_change_no_token(made: TokenStreams, readers: int, length: int, batch: int) -> None:
+    """A run with 256 tokens a step, 32 a row and one reader goes on in another way in the middle of a segment."""
+    order, position, steps = TokenOrder(made, 1, SEGMENTS), 0, []
+    while position < 9600:
+        later = position >= 2560
+        rows = (batch if later else 256) // (length if later else 32)
+        share = min(rows, (9600 - position) // (length if later else 32))
+        size = length if later else 32
+        count = readers if later else 1
+        step = np.empty((share, size), np.int64)
+        for reader in range(count):
+            mine = len(range(reader, share, count))
+            again = TokenOrder(TokenStreams.open(made.address), 1, SEGMENTS) if position % 4096 == 0 else order
+            step[reader::count] = again.read(position + reader * size, mine, size, every=count).tokens[:, :-1]
+        steps.append(step.flatten())
+        position += step.size
+    assert np.concatenate(steps).tolist() == order.read(0, 300, 32).tokens[:, :-1].flatten().tolist()
 
 
-def test_a_token_leads_to_its_document(herd: Workspace, streams: TokenStreams) -> None:
+def test_a_longer_last_segment_changes_nothing_before(made: TokenStreams) -> None:
+    short, long = (TokenOrder(made, 1, [*SEGMENTS[:2], Segment(MIX, tokens, 16)]) for tokens in (640, 6400))
+    for field in ("tokens", "documents", "streams"):
+        before, after = (getattr(order.read(0, 240, 16), field) for order in (short, long))
+        assert (before == after).all()
+    # Not even the last target, when another segment comes in between.
+    between = TokenOrder(made, 1, [*SEGMENTS[:2], Segment(OTHER, 640, 16), Segment(MIX, 640, 16)])
+    plain = TokenOrder(made, 1, SEGMENTS)
+    assert (between.read(0, 200, 16).tokens == plain.read(0, 200, 16).tokens).all()
+    for position, count in ((9600, 1), (9584, 2), (-16, 1)):
+        with pytest.raises(IndexError):
+            plain.read(position, count, 16)
+
+
+def test_neighbours_with_one_mix_are_one_segment(made: TokenStreams) -> None:
+    parts = [Segment(MIX, 96, 16), Segment(dict(reversed(MIX.items())), 1824, 48), *SEGMENTS[1:]]
+    rows, same = (TokenOrder(made, 1, segments).read(0, 600, 16) for segments in (SEGMENTS, parts))
+    assert (rows.tokens == same.tokens).all()
+
+
+def test_shares_hold_and_streams_go_on_from_segment_to_segment(made: TokenStreams) -> None:
+    order = TokenOrder(made, 1, SEGMENTS)
+    counts: Counter[str] = Counter()
+    for position, (name, at) in enumerate(given_one_by_one(made, SEGMENTS)):
+        if position % 37 == 0:
+            assert +Counter(order.turns.given(position)) == counts
+        assert at == counts[name]
+        counts[name] += 1
+    assert order.turns.given(9600) == counts
+    ends, expected = [0, 1920, 3200, 9600], Counter[str]()
+    for segment, (first, last) in zip(SEGMENTS, pairwise(ends), strict=True):
+        before, after = order.turns.given(first), order.turns.given(last)
+        expected.update({name: round(share * segment.tokens) for name, share in segment.mix.items()})
+        for name, share in segment.mix.items():
+            assert abs(after[name] - before.get(name, 0) - share * (last - first)) < BLOCK
+
+
+def test_targets_follow_in_the_stream_and_borders_are_borders(made: TokenStreams) -> None:
+    order = TokenOrder(made, 1, SEGMENTS)
+    owner = {name: owners(made, name) for name in made.streams}
+    places = by_hand(made, SEGMENTS, 1)
+    for length in (16, 64, 100):
+        rows = order.read(0, 9600 // length, length)
+        for row, (tokens, documents) in enumerate(zip(rows.tokens, rows.documents, strict=True)):
+            inside = places[row * length : (row + 1) * length]
+            borders = [False] + [
+                not (before[0] == after[0] and before[1] + 1 == after[1] and tokens[column] != BOS)
+                for column, (before, after) in enumerate(pairwise(inside), 1)
+            ]
+            assert documents[:-1].tolist() == np.cumsum(borders).tolist()
+            for (name, place), number in zip(inside, documents, strict=False):
+                first = next(p for p, n in zip(inside, documents, strict=False) if n == number)
+                assert first[0] == name
+                assert owner[name][first[1]] == owner[name][place]
+            # The last target, where it counts, is the next token of its document.
+            name, place = inside[-1]
+            if documents[-1] == documents[-2]:
+                assert tokens[-1] == token_at(made.numbers[name], place + 1)
+    # And in a first pass no target is lost where blocks hold whole sequences, but for the first tokens of documents.
+    rows = order.read(0, 20, 64)
+    trained = (rows.documents[:, 1:] == rows.documents[:, :-1]).sum()
+    assert trained == (rows.tokens[:, 1:] != BOS).sum()
+
+
+def test_every_token_comes_once_a_pass() -> None:
+    """Within a pass none comes twice; at the end of one, none has come more than once more often than another."""
+    for size in (640, 1000, 127, 128, 64, 4097):
+        passes = Passes("a", size, 64, 5)
+        seen = np.zeros(size, int)
+        for epoch in range(9):
+            before = seen.copy()
+            for run in range(epoch * passes.runs, (epoch + 1) * passes.runs):
+                for piece in passes.pieces(run * passes.run_tokens, passes.run_tokens):
+                    seen[piece.start : piece.start + piece.tokens] += 1
+            assert (seen - before).max() == 1
+            assert seen.max() - seen.min() <= 1
+    # The first pass lies as the stream, later ones do not, and each seed has its own.
+    passes = [Passes("a", 6400, 64, seed) for seed in (1, 2)]
+    begins = [
+        [p.pieces(epoch * 6400 + 64 * run, 64)[0].start for run in range(100)] for p in passes for epoch in range(3)
+    ]
+    assert begins[0] == begins[3] == list(range(0, 6400, 64))
+    assert len({tuple(order) for order in begins}) == 5
+    # A large stream is cut into no more than 4,096 runs.
+    large = Passes("a", 10**12, 131_072, 1)
+    assert (large.runs, large.run_tokens % 131_072) == (4095, 0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_runs_are_those_of_the_definition(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    names = "abcdef"[: rng.randrange(1, 7)]
+    lengths = {name: random_documents(rng, rng.randrange(1, 900), rng.choice([2, 30, 400])) for name in names}
+    block = rng.choice([1, 7, 32, 100])
+    streams = make(tmp_path, lengths, block_tokens=block, shard_tokens=rng.choice([20, 64, 333, 10**6]))
+    segments = []
+    for _ in range(rng.randrange(1, 5)):
+        weights = {name: rng.random() for name in names if rng.random() < 0.8 or name == names[0]}
+        mix = {name: weight / sum(weights.values()) for name, weight in weights.items()}
+        segments.append(Segment(mix, rng.randrange(1, 800), 8))
+    places, order = by_hand(streams, segments, seed), TokenOrder(streams, seed, segments)
+    for length in (1, 13, 200):
+        count = len(places) // length
+        if count:
+            rows = order.read(0, count, length).tokens[:, :-1]
+            assert rows.flatten().tolist() == flat(streams, places[: count * length])
+    for position in rng.sample(range(len(places) + 1), min(10, len(places))):
+        check_ledger(streams, order, places[:position], position)
+
+
+def check_ledger(
+    streams: TokenStreams, order: TokenOrder, places: Sequence[tuple[str, int] | None], position: int
+) -> None:
+    """The ledger equals counting one by one."""
+    owner = {name: owners(streams, name) for name in streams.streams}
+    tokens = Counter(place[0] for place in places if place)
+    sources = Counter((place[0], owner[place[0]][place[1]] ** 2 % 3) for place in places if place)
+    ledger = order.ledger(position)
+    assert {name: taken.tokens for name, taken in ledger.items() if taken.tokens} == tokens
+    assert sum(taken.padding for taken in ledger.values()) == sum(place is None for place in places)
+    for name, taken in ledger.items():
+        assert taken.epochs == pytest.approx(tokens[name] / streams.streams[name].tokens)
+        counted = {SOURCES[number]: count for (of, number), count in sources.items() if of == name}
+        assert taken.sources == counted
+
+
+def test_the_ledger_is_exact_by_source(made: TokenStreams) -> None:
+    order, places = TokenOrder(made, 3, SEGMENTS), by_hand(made, SEGMENTS, 3)
+    for position in (0, 1, 63, 64, 500, 1920, 1921, 3200, 5000, 9599, 9600):
+        check_ledger(made, order, places[:position], position)
+    assert order.ledger() == order.ledger(9600)
+    with pytest.raises(IndexError):
+        order.ledger(9601)
+
+
+def test_a_position_leads_to_its_document(made: TokenStreams) -> None:
+    order = TokenOrder(made, 3, SEGMENTS)
+    for position, (name, place) in enumerate(by_hand(made, SEGMENTS, 3)):
+        if position % 11 == 0:
+            origin = order.provenance(position)
+            assert (origin.stream, origin.at) == (name, place)
+            number = owners(made, name)[place]
+            assert origin.document == bytes(made.streams[name].documents[number]).hex()
+    with pytest.raises(IndexError):
+        order.provenance(9600)
+
+
+def test_a_token_of_the_herd_leads_to_its_text(herd: Workspace, streams: TokenStreams) -> None:
     tokenizer = Tokenizer.load(herd.folder("tokenizer"))
     texts = {row["id"]: row["text"] for row in real_documents()}
+    order = TokenOrder(streams, 1, [Segment({"general.rest": 0.5, "code.rest": 0.3, "code.best": 0.2}, 64_000, 128)])
     met = set()
-    for index in range(0, 400, 3):
-        window = streams.locate(1, MIX, index, 128)
-        tokens, numbers, name = streams.sequence(1, MIX, index, 128)
-        owners = [streams.provenance(name, window.start + place) for place in range(129)]
-        assert [before != after for before, after in pairwise(owners)] == (np.diff(numbers) > 0).tolist()
+    for row in range(0, 500, 5):
+        rows = order.read(row * 128, 1, 128)
+        tokens, numbers = rows.tokens[0, :-1], rows.documents[0, :-1]
+        documents = [order.provenance(row * 128 + column).document for column in range(128)]
         for number in range(numbers[-1] + 1):
-            ids = tokens[numbers == number].tolist()
-            owner = owners[int(np.argmax(numbers == number))]
-            text = tokenizer.decode_bytes([id for id in ids if id < tokenizer.bpe_tokens])
-            assert text in texts[owner].encode()
-            met.add(owner)
+            places = np.flatnonzero(numbers == number)
+            assert len({documents[place] for place in places}) == 1
+            text = tokenizer.decode_bytes([int(id) for id in tokens[places] if id < tokenizer.bpe_tokens])
+            assert text in texts[documents[places[0]]].encode()
+            met.add(documents[places[0]])
     assert len(met) > 20
-    length = len(streams.streams["code.best"].tokens)
-    assert streams.provenance("code.best", length + 3) == streams.provenance("code.best", 3)
 
 
-def test_documents_are_numbered_from_each_begin_of_text() -> None:
-    assert document_numbers(np.array([7, 0, 5, 0, 0, 6]), 0).tolist() == [0, 1, 1, 2, 3, 3]
-    assert document_numbers(np.array([0, 5, 0]), 0).tolist() == [0, 0, 1]
-    assert document_numbers(np.array([7, 7]), 0).tolist() == [0, 0]
-
-
-def test_an_unknown_stream_is_one_sentence(streams: TokenStreams) -> None:
-    with pytest.raises(InputError, match=r"there is no stream poetry\.best with tokens; choose from code\.best, "):
-        streams.sequence(1, {"poetry.best": 0.5, "code.best": 0.5}, 0, 8)
-    with pytest.raises(InputError, match="no stream"):
-        streams.provenance("poetry.best", 0)
-    streams.sequence(1, {"poetry.best": 0, "code.best": 1}, 0, 8)
-
-
-# Shares.
-
-
-def random_mix(rng: random.Random) -> dict[str, float]:
-    weights = [rng.random() ** rng.choice([1, 4, 12]) for _ in range(rng.randrange(1, 9))]
-    return {f"stream {number}": weight / sum(weights) for number, weight in enumerate(weights)}
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_every_stream_has_its_share_within_one_sequence(seed: int) -> None:
-    mix = random_mix(random.Random(seed))
-    schedule = Interleaving(mix)
-    shares = np.array([weight / schedule.period for weight in schedule.weights])
-    assert {name: pytest.approx(share, abs=1 / WHOLE) for name, share in mix.items()} == dict(
-        zip(schedule.names, shares, strict=True)
-    )
-    counts = dict.fromkeys(schedule.names, 0)
-    sequences = min(3 * schedule.period, 20_000)
-    errors = np.zeros(len(shares))
-    for index in range(sequences):
-        name, turn = schedule.place(index)
-        assert turn == counts[name]
-        counts[name] += 1
-        errors = np.maximum(errors, np.abs(np.array(list(counts.values())) - (index + 1) * shares))
-        if index % 997 == 0:
-            assert schedule.counts(index + 1) == counts
-    assert errors.max() < 1
-
-
-def test_a_schedule_begins_again_after_its_period() -> None:
-    schedule = Interleaving({"a": 0.5, "b": 0.3, "c": 0.2})
-    assert (schedule.weights, schedule.period) == ([5, 3, 2], 10)
-    for index in range(30):
-        name, turn = schedule.place(index)
-        later = schedule.place(index + 10 * 10**9)
-        assert later == (name, turn + 10**9 * schedule.weights[schedule.names.index(name)])
-    assert schedule.counts(10**12) == {"a": 5 * 10**11, "b": 3 * 10**11, "c": 2 * 10**11}
-    with pytest.raises(IndexError):
-        schedule.place(-1)
-
-
-def test_shares_become_whole_numbers_that_sum_up() -> None:
-    assert whole_shares({"a": 1 / 3, "b": 1 / 3, "c": 1 / 3}) == {"a": 33_334, "b": 33_333, "c": 33_333}
-    assert whole_shares({"a": 1 - 1e-9, "b": 1e-9, "c": 0}) == {"a": 99_999, "b": 1}
-    assert whole_shares({"a": 0.5002, "b": 0.5002}) == {"a": 50_000, "b": 50_000}
-    for seed in range(200):
-        mix = random_mix(random.Random(seed))
-        whole = whole_shares(mix)
-        assert sum(whole.values()) == WHOLE
-        assert all(abs(whole[name] - share * WHOLE) <= max(1, len(mix) - 1) for name, share in mix.items())
-
-
-@pytest.mark.parametrize(
-    "mix", [{}, {"a": 0.9}, {"a": 1.2}, {"a": 1.5, "b": -0.5}, {"a": float("nan")}, {"a": float("inf")}, {"a": 0.0}]
-)
-def test_shares_that_are_none_are_one_sentence(mix: dict[str, float]) -> None:
-    with pytest.raises(RecipeError, match=r"^mix: "):
-        numbered(a=10, b=10).sequence(1, mix, 0, 2)
-
-
-# The shuffle.
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 16, 17, 63, 64, 65, 1000, 4097])
-def test_a_permutation_holds_every_item_once(size: int) -> None:
-    for key in range(3):
-        permutation = Permutation(size, key)
-        assert sorted(permutation[item] for item in range(size)) == list(range(size))
-    with pytest.raises(IndexError):
-        permutation[size]
-
-
-def test_a_permutation_looks_random() -> None:
-    """Over keys, each of the 24 orders of 4 items comes about equally often. And neighbours go their own ways."""
-    keys = 6000
-    permutations = (Permutation(4, key) for key in range(keys))
-    orders = Counter(tuple(permutation[item] for item in range(4)) for permutation in permutations)
-    assert len(orders) == 24
-    chi_square = sum((count - keys / 24) ** 2 / (keys / 24) for count in orders.values())
-    assert chi_square < 56  # 23 degrees of freedom: one in ten thousand
-    order = np.array([Permutation(5000, "key")[item] for item in range(5000)])
-    assert abs(np.corrcoef(order[:-1], order[1:])[0, 1]) < 0.05
-    assert abs(np.corrcoef(order, np.arange(5000))[0, 1]) < 0.05
-
-
-def test_a_permutation_is_the_same_on_every_machine() -> None:
-    assert [Permutation(10, 1, "general.best", 0)[item] for item in range(10)] == [3, 6, 7, 1, 2, 9, 5, 8, 4, 0]
-    assert Permutation(10**15, 1)[10**14] < 10**15
+def test_a_mix_that_cannot_be_read_is_one_sentence(made: TokenStreams) -> None:
+    with pytest.raises(InputError, match=r"there is no stream poetry with tokens; choose from a, b, c, d"):
+        TokenOrder(made, 1, [Segment({"poetry": 0.5, "a": 0.5}, 64, 8)])
+    with pytest.raises(RecipeError, match="sum to"):
+        TokenOrder(made, 1, [Segment({"a": 0.5}, 64, 8)])
+    with pytest.raises(RecipeError, match="has no tokens"):
+        TokenOrder(made, 1, [Segment({"a": 1}, 0, 8)])
+    TokenOrder(made, 1, [Segment({"poetry": 0, "a": 1}, 64, 8)]).read(0, 8, 8)

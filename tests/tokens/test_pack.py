@@ -8,19 +8,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from herdsman.errors import InputError, WorkspaceError
+from herdsman.errors import InputError
 from herdsman.files import read_json
 from herdsman.progress import SILENT
-from herdsman.tokens.loader import TokenStreams
 from herdsman.tokens.options import TokensOptions
 from herdsman.tokens.pack import pack
-from herdsman.tokens.shards import Stream, token_dtype, write_stream
+from herdsman.tokens.shards import token_dtype
+from herdsman.tokens.streams import TokenStreams
 from herdsman.tokens.tokenizer import Tokenizer
 from herdsman.workspace import Work, Workspace
 from tests.tokens.material import digest, document, raise_streams, raise_tokens, real_documents, write_documents
@@ -38,7 +37,7 @@ def test_every_training_document_lies_whole_in_the_stream_of_its_category_and_ti
         for number, (start, end) in enumerate(zip(stream.offsets[:-1], stream.offsets[1:], strict=True)):
             row = rows[bytes(stream.documents[number]).hex()]
             assert f"{row['category']}.{row['tier']}" == name
-            ids = stream.tokens[start:end].tolist()
+            ids = stream.read(start, end - start).tolist()
             assert ids == [tokenizer.bos, *tokenizer.encode(row["text"]), tokenizer.end_of_text]
             seen.append(row["id"])
     assert sorted(seen) == sorted(id for id, row in rows.items() if row["split"] == "train" and row["text"])
@@ -58,7 +57,7 @@ def test_topics_that_the_mix_weighs_have_streams_of_their_own(herd: Workspace, t
 
 def test_the_ledger_counts_what_lies_there(herd: Workspace, streams: TokenStreams) -> None:
     rows = [row for row in real_documents() if row["split"] == "train" and row["text"]]
-    ledger = streams.ledger()
+    ledger = streams.sizes()
     assert list(ledger) == sorted({f"{row['category']}.{row['tier']}" for row in rows})
     for name, sizes in ledger.items():
         of_stream = [row for row in rows if f"{row['category']}.{row['tier']}" == name]
@@ -66,7 +65,7 @@ def test_the_ledger_counts_what_lies_there(herd: Workspace, streams: TokenStream
         assert sizes == {
             "documents": len(of_stream),
             "bytes": size,
-            "tokens": len(streams.streams[name].tokens),
+            "tokens": streams.streams[name].tokens,
         }
     manifest = herd.manifest("tokens")
     assert manifest["counts"]["documents"] == len(rows)
@@ -80,7 +79,7 @@ def test_documents_are_shuffled_by_the_seed(tmp_path: Path, herd: Workspace, str
     inputs = {name: herd.folder(name) for name in ("documents", "tokenizer")}
     pack(TokensOptions(), Work("tokens", tmp_path, inputs, 2, 1, SILENT))
     of_seed_two = TokenStreams.open(tmp_path)
-    assert of_seed_two.ledger() == streams.ledger()
+    assert of_seed_two.sizes() == streams.sizes()
     stored = [row["id"] for row in real_documents()]
     first, second = (of.streams["general.rest"].documents for of in (streams, of_seed_two))
     orders = [[stored.index(bytes(id).hex()) for id in ids] for ids in (first, second)]
@@ -90,7 +89,7 @@ def test_documents_are_shuffled_by_the_seed(tmp_path: Path, herd: Workspace, str
 
 def test_tokens_are_as_wide_as_the_vocabulary_needs(streams: TokenStreams) -> None:
     assert (token_dtype(1 << 16), token_dtype((1 << 16) + 1)) == (np.dtype("<u2"), np.dtype("<u4"))
-    assert {stream.tokens.dtype for stream in streams.streams.values()} == {np.dtype("<u2")}
+    assert {stream.read(0, 1).dtype for stream in streams.streams.values()} == {np.dtype("<u2")}
 
 
 def test_a_large_vocabulary_is_packed_in_four_bytes(tmp_path: Path, meta_vocabulary: Path) -> None:
@@ -103,8 +102,9 @@ def test_a_large_vocabulary_is_packed_in_four_bytes(tmp_path: Path, meta_vocabul
     opened = TokenStreams.open(workspace.folder("tokens"))
     (stream,) = opened.streams.values()
     tokenizer = Tokenizer.load(meta_vocabulary)
-    assert stream.tokens.dtype == np.dtype("<u4")
-    assert stream.tokens.tolist() == [128_000, *tokenizer.encode("The herd 😀 grazes."), 128_001]
+    tokens = stream.read(0, stream.tokens)
+    assert tokens.dtype == np.dtype("<u4")
+    assert tokens.tolist() == [128_000, *tokenizer.encode("The herd 😀 grazes."), 128_001]
 
 
 def test_neither_shards_nor_workers_nor_order_change_a_byte(tmp_path: Path, herd: Workspace) -> None:
@@ -204,61 +204,3 @@ def test_a_shard_of_empty_and_held_out_documents_is_no_trouble(tmp_path: Path) -
     opened = TokenStreams.open(workspace.folder("tokens"))
     assert list(opened.streams) == ["general.best"]
     assert workspace.manifest("tokens")["counts"]["documents_without_text"] == 2
-
-
-# Reading.
-
-
-@pytest.fixture
-def stream_folder(tmp_path: Path) -> Path:
-    documents = [(f"{number:032x}", np.arange(5, dtype="<u2") + 5 * number) for number in range(4)]
-    write_stream(tmp_path / "general.best", iter(documents), np.dtype("<u2"))
-    return tmp_path / "general.best"
-
-
-def test_a_stream_is_a_ring(stream_folder: Path) -> None:
-    stream = Stream.open(stream_folder, np.dtype("<u2"))
-    for start_at in range(60):
-        for count in (1, 7, 20, 55):
-            assert stream.read(start_at, count).tolist() == [(start_at + i) % 20 for i in range(count)]
-    assert stream.read(0, 3).dtype == np.int64
-
-
-def test_a_position_leads_to_its_document(stream_folder: Path) -> None:
-    stream = Stream.open(stream_folder, np.dtype("<u2"))
-    assert [int(stream.provenance(position), 16) for position in range(20)] == [i // 5 for i in range(20)]
-    for position in (-1, 20):
-        with pytest.raises(IndexError, match="no token at"):
-            stream.provenance(position)
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-3])
-
-
-def cut_whole_token(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-2])
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def overwrite(path: Path) -> None:
-    path.write_bytes(b"nonsense" * 16)
-
-
-@pytest.mark.parametrize("file", ["tokens.bin", "offsets.npy", "documents.npy"])
-@pytest.mark.parametrize("harm", [Path.unlink, cut, cut_whole_token, empty, overwrite])
-def test_a_damaged_stream_is_one_sentence(stream_folder: Path, file: str, harm: Callable[[Path], None]) -> None:
-    harm(stream_folder / file)
-    with pytest.raises(WorkspaceError, match=r"general\.best: the token stream .*remove this folder"):
-        Stream.open(stream_folder, np.dtype("<u2"))
-
-
-def test_a_missing_ledger_is_one_sentence(tmp_path: Path) -> None:
-    for text in (None, "", '{"dtype": "uint16"'):
-        if text is not None:
-            (tmp_path / "sources.json").write_text(text)
-        with pytest.raises(InputError, match="no token streams are here; run the tokens stage first"):
-            TokenStreams.open(tmp_path)

@@ -57,7 +57,7 @@ class Engine:
 
     def __init__(self, model: Llama, tokenizer: Tokenizer, cache_bytes: int = CACHE_BYTES):
         self.model, self.tokenizer, self.cache_bytes = model.eval(), tokenizer, cache_bytes
-        weight = model.embedding.weight
+        weight = model.output_weight
         self.device, self.dtype = weight.device, weight.dtype
 
     @property

@@ -1,6 +1,11 @@
-"""Attention behind one function, and the masks that say who sees whom."""
+"""Attention behind one interface, and who sees whom."""
 
 from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -9,28 +14,174 @@ from torch.nn.functional import scaled_dot_product_attention
 from herdsman.model.options import ModelOptions
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """Softmax attention.
+@dataclass(frozen=True)
+class Sight:
+    """Who sees whom: a query sees the keys of its document at its own place and before (paper, section 3.2).
 
-    q: [batch, heads, queries, width]; k, v: [batch, kv_heads, keys, width]; mask: [batch or 1, 1, queries, keys], True
-    or 0 where a query sees a key and False or -inf elsewhere, or None for plain causal attention.
-    Returns [batch, heads, queries, width].
+    Attributes:
+        query_places, key_places: [queries] and [keys], places in the sequence. They differ on a rank of context
+            parallelism, which has the queries of some places only.
+        query_documents, key_documents: [batch, queries] and [batch, keys], document numbers; None where all tokens of a
+            sequence belong together.
     """
+
+    query_places: Tensor
+    key_places: Tensor
+    query_documents: Tensor | None = None
+    key_documents: Tensor | None = None
+
+    @property
+    def aligned(self) -> bool:
+        """Whether queries and keys are the same tokens in the same order."""
+        return self.query_places is self.key_places
+
+    @property
+    def plain(self) -> bool:
+        """Whether this is causal attention over whole sequences and nothing else."""
+        return self.aligned and self.query_documents is None
+
+    def mask(self) -> Tensor | None:
+        """[batch or 1, 1, queries, keys] of bool, True where a query sees a key; None where the sight is plain."""
+        if self.plain:
+            return None
+        mask = (self.query_places[:, None] >= self.key_places)[None]
+        if self.query_documents is not None and self.key_documents is not None:
+            mask = mask & (self.query_documents[:, :, None] == self.key_documents[:, None, :])
+        return mask[:, None]
+
+    def spans(self) -> list[tuple[int, int, int]] | None:
+        """(row, first place, place after the last) of every document; None where spans cannot say who sees whom."""
+        if not self.aligned or self.query_documents is None:
+            return None
+        length = self.query_documents.shape[1]
+        borders = torch.ones_like(self.query_documents, dtype=torch.bool)
+        borders[:, 1:] = self.query_documents[:, 1:] != self.query_documents[:, :-1]
+        starts = borders.nonzero().tolist()
+        ends = [place if place else length for _, place in starts[1:]] + [length]
+        return [(row, start, end) for (row, start), end in zip(starts, ends, strict=True)]
+
+
+class Backend(Protocol):
+    """A way to compute attention."""
+
+    def prepare(self, sight: Sight) -> Any:
+        """What `attend` needs to know of a sight; worked out once for all layers."""
+        ...
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, prepared: Any) -> Tensor:
+        """q [batch, heads, queries, width], k and v [batch, kv_heads, keys, width]: [batch, heads, queries, width]."""
+        ...
+
+
+class Dense:
+    """torch's attention, with the mask written out where there is more than causality."""
+
+    def prepare(self, sight: Sight) -> Tensor | None:
+        return sight.mask()
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, prepared: Tensor | None) -> Tensor:
+        k, v = _for_every_head(q, k, v)
+        return scaled_dot_product_attention(q, k, v, attn_mask=prepared, is_causal=prepared is None)
+
+
+class ByDocument:
+    """torch's attention on each document alone: what no query sees is not computed."""
+
+    def prepare(self, sight: Sight) -> list[tuple[int, int, int]] | Tensor | None:
+        spans = sight.spans()
+        return sight.mask() if spans is None else spans
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, prepared: list[tuple[int, int, int]] | Tensor | None) -> Tensor:
+        if not isinstance(prepared, list):
+            return Dense().attend(q, k, v, prepared)
+        k, v = _for_every_head(q, k, v)
+        rows: list[list[Tensor]] = [[] for _ in range(len(q))]
+        for row, start, end in prepared:
+            part = (slice(row, row + 1), slice(None), slice(start, end))
+            rows[row].append(scaled_dot_product_attention(q[part], k[part], v[part], is_causal=True))
+        return torch.cat([torch.cat(parts, dim=2) for parts in rows])
+
+
+class Flex:
+    """FlexAttention, compiled into one kernel that skips the blocks nobody sees. Trains on CUDA only."""
+
+    def prepare(self, sight: Sight) -> Any:
+        if sight.plain:
+            return None
+        from torch.nn.attention.flex_attention import create_block_mask
+
+        queries, keys, ours, theirs = sight.query_places, sight.key_places, sight.query_documents, sight.key_documents
+
+        def sees(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            before = queries[query] >= keys[key]
+            return before if ours is None or theirs is None else before & (ours[row, query] == theirs[row, key])
+
+        batch = None if ours is None else len(ours)
+        return create_block_mask(sees, batch, None, len(queries), len(keys), device=str(queries.device))
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, prepared: Any) -> Tensor:
+        if prepared is None:
+            return Dense().attend(q, k, v, None)
+        grouped = q.shape[1] != k.shape[1]
+        return _flex_attention(q.is_cuda)(q, k, v, block_mask=prepared, enable_gqa=grouped)
+
+
+class Varlen:
+    """Flash attention over documents laid end to end. CUDA, in half precision."""
+
+    def prepare(self, sight: Sight) -> Any:
+        spans = sight.spans()
+        if spans is None:
+            return Flex().prepare(sight)
+        length = len(sight.query_places)
+        ends = [0] + [row * length + end for row, _, end in spans]
+        offsets = torch.tensor(ends, dtype=torch.int32, device=sight.query_places.device)
+        return offsets, max(end - start for _, start, end in spans)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, prepared: Any) -> Tensor:
+        if not isinstance(prepared, tuple):
+            return Flex().attend(q, k, v, prepared)
+        from torch.nn.attention.varlen import varlen_attn
+
+        offsets, longest = prepared
+        batch, _, length, width = q.shape
+        q, k, v = (x.transpose(1, 2).reshape(batch * length, -1, width) for x in (q, k, v))
+        grouped = q.shape[1] != k.shape[1]
+        out: Any = varlen_attn(q, k, v, offsets, offsets, longest, longest, window_size=(-1, 0), enable_gqa=grouped)
+        return out.view(batch, length, -1, width).transpose(1, 2)
+
+
+BACKENDS: dict[str, type[Backend]] = {"dense": Dense, "by_document": ByDocument, "flex": Flex, "varlen": Varlen}
+
+
+def choose_backend(name: str, device: torch.device, dtype: torch.dtype) -> Backend:
+    """The back-end of a name; `auto` is flash attention over documents where torch has it, else what always works."""
+    if name != "auto":
+        return BACKENDS[name]()
+    if device.type != "cuda":
+        return Dense()
+    return Varlen() if dtype.itemsize == 2 and _has_varlen() else Flex()
+
+
+def _has_varlen() -> bool:
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return False
+    return {"window_size", "enable_gqa"} <= set(inspect.signature(varlen_attn).parameters)
+
+
+@lru_cache(maxsize=2)
+def _flex_attention(compiled: bool) -> Any:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention) if compiled else flex_attention
+
+
+def _for_every_head(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and values once for every query head."""
     groups = q.shape[1] // k.shape[1]
-    if groups > 1:
-        k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
-    return scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
-
-
-def document_mask(documents: Tensor) -> Tensor:
-    """Causal mask that stops at document borders (paper, section 3.2): [batch, 1, seq, seq] of bool.
-
-    documents: [batch, seq], the number of the document each token belongs to.
-    """
-    length = documents.shape[1]
-    same = documents[:, :, None] == documents[:, None, :]
-    causal = torch.ones(length, length, dtype=torch.bool, device=documents.device).tril()
-    return (same & causal)[:, None]
+    return (k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)) if groups > 1 else (k, v)
 
 
 class KVCache:

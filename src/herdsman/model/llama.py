@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from hashlib import blake2b
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, rms_norm, silu
 
-from herdsman.model.attention import KVCache, attend, cache_mask, document_mask
+from herdsman.model.attention import Backend, Dense, KVCache, Sight, cache_mask
 from herdsman.model.options import ModelOptions
 from herdsman.model.rope import rope_tables, rotate
 
@@ -42,7 +45,7 @@ class Attention(nn.Module):
         q, k = rotate(q, context.cos, context.sin), rotate(k, context.cos, context.sin)
         if context.cache is not None:
             k, v = context.cache.update(layer, context.positions, k, v, context.slots)
-        out = attend(q, k, v, context.mask)
+        out = context.backend.attend(q, k, v, context.prepared)
         return self.o_proj(out.transpose(1, 2).reshape(batch, seq, -1))
 
 
@@ -75,88 +78,126 @@ class Block(nn.Module):
 
 
 class Context:
-    """What all layers of one forward pass share: rotary tables of the positions, the mask, the cache."""
+    """What all layers of one forward pass share: rotary tables of the positions, who sees whom, the cache."""
 
     def __init__(
-        self, model: Llama, tokens: Tensor, positions: Tensor | None, documents: Tensor | None, cache: KVCache | None
+        self, model: Llama, x: Tensor, positions: Tensor | None, documents: Tensor | None, cache: KVCache | None
     ):
-        seq = tokens.shape[1]
-        self.cache, self.slots = cache, 0
-        if positions is None:
-            self.cos, self.sin = model.cos[None, None, :seq], model.sin[None, None, :seq]
-            self.positions = torch.arange(seq, device=tokens.device).expand_as(tokens)
-        else:
-            self.cos, self.sin = model.cos[positions][:, None], model.sin[positions][:, None]
-            self.positions = positions
-        self.mask: Tensor | None = None
+        # Under tensor parallelism x may hold a share of the sequence only: its length is that of the documents.
+        seq = x.shape[1] if documents is None else documents.shape[1]
+        whole = torch.arange(seq, device=x.device)
+        self.positions = whole[None] if positions is None else positions
+        self.cos, self.sin = model.cos[self.positions][:, None], model.sin[self.positions][:, None]
+        self.cache, self.slots, self.backend = cache, 0, model.backend
         if cache is not None:
-            self.slots = int(self.positions.max()) + 1
-            self.mask = cache_mask(self.positions, self.slots)
-        elif documents is not None:
-            self.mask = document_mask(documents)
+            self.positions = self.positions.expand(x.shape[:2])
+            self.slots, self.backend = int(self.positions.max()) + 1, Dense()
+            self.prepared = cache_mask(self.positions, self.slots)
+        elif documents is None or positions is None:
+            self.prepared = self.backend.prepare(Sight(whole, whole, documents, documents))
+        else:
+            places = positions[0]
+            self.prepared = self.backend.prepare(Sight(places, whole, documents[:, places], documents))
+
+
+@dataclass(frozen=True)
+class Part:
+    """Consecutive blocks of a model, and whether embedding and output belong to them."""
+
+    layers: range
+    is_first: bool
+    is_last: bool
 
 
 class Llama(nn.Module):
-    """The decoder.
+    """The decoder, or some consecutive layers of it.
 
     Args:
         options: its dimensions.
         vocab_size: rows of the embedding, special tokens included.
+        part: which of it; all if left out.
+
+    Attributes:
+        backend: how attention is computed.
     """
 
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, options: ModelOptions, vocab_size: int):
+    def __init__(self, options: ModelOptions, vocab_size: int, part: Part | None = None):
         super().__init__()
         self.options, self.vocab_size = options, vocab_size
-        self.embedding = nn.Embedding(vocab_size, options.dim)
-        self.blocks = nn.ModuleList(Block(options) for _ in range(options.layers))
-        self.norm = Norm(options.dim, options.norm_eps)
-        self.output = None if options.tied_embeddings else nn.Linear(options.dim, vocab_size, bias=False)
+        self.part = part or Part(range(options.layers), is_first=True, is_last=True)
+        self.backend: Backend = Dense()
+        tied_output = self.part.is_last and options.tied_embeddings
+        self.embedding = nn.Embedding(vocab_size, options.dim) if self.part.is_first or tied_output else None
+        self.blocks = nn.ModuleDict({str(layer): Block(options) for layer in self.part.layers})
+        self.norm = Norm(options.dim, options.norm_eps) if self.part.is_last else None
+        has_output = self.part.is_last and not options.tied_embeddings
+        self.output = nn.Linear(options.dim, vocab_size, bias=False) if has_output else None
         cos, sin = rope_tables(options, options.context_length)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
     def forward(
         self,
-        tokens: Tensor,
+        x: Tensor,
         positions: Tensor | None = None,
         documents: Tensor | None = None,
         cache: KVCache | None = None,
     ) -> Tensor:
-        """Hidden states after the final norm, [batch, seq, dim]; `logits` turns them into scores.
+        """Hidden states after the last of the blocks and, if that is the model's last, after the final norm.
 
         Args:
-            tokens: ids [batch, seq].
-            positions: rotary positions [batch, seq]; 0 to seq - 1 if left out. With a cache, also the slots to write.
-            documents: document numbers [batch, seq]; attention does not cross their borders. Not with a cache.
+            x: token ids [batch, seq], or hidden states [batch, seq, dim] where the embedding is in another part.
+            positions: rotary positions, [batch, seq], or [1, seq] for all rows; 0 to seq - 1 if left out. With a cache,
+                also the slots to write. With `documents` the same in all rows: which places of the sequence x holds.
+            documents: document numbers of the whole sequence [batch, sequence]; attention does not cross their borders.
+                Not with a cache.
             cache: keys and values of what came before; queries see all slots up to their own position.
+
+        Returns:
+            [batch, seq, dim]; `logits` and `likelihood.token_logprobs` turn them into scores.
         """
-        context = Context(self, tokens, positions, documents, cache)
-        x = self.embedding(tokens)
-        for layer, block in enumerate(self.blocks):
-            x = block(x, context, layer)
-        return self.norm(x)
+        context = Context(self, x, positions, documents, cache)
+        if self.part.is_first:
+            x = self.embedding(x)  # type: ignore[misc]
+        for layer, block in self.blocks.items():
+            x = block(x, context, int(layer))
+        return x if self.norm is None else self.norm(x)
+
+    @property
+    def output_weight(self) -> Tensor:
+        """The matrix from hidden states to scores, [vocab, dim]."""
+        module = self.embedding if self.output is None else self.output
+        return module.weight  # type: ignore[union-attr]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores over the vocabulary [..., vocab] in float32, from hidden states [..., dim]."""
-        weight = self.embedding.weight if self.output is None else self.output.weight
-        return linear(hidden, weight).float()
+        return linear(hidden, self.output_weight).float()
 
-    @torch.no_grad()
     def initialise(self, seed: int) -> Llama:
-        """Draws all weights anew: normal of `initial_std`, cut at 3 deviations; those that write to the residual stream
-        scaled down by sqrt(2 * layers); norms 1. Meta published no initialisation; with 0.02 it is torchtitan's."""
-        generator = torch.Generator().manual_seed(seed)
-        std = self.options.initial_std
-        residual_std = std / (2 * self.options.layers) ** 0.5
+        """Draws all weights anew."""
         for name, parameter in self.named_parameters():
-            if parameter.dim() == 1:
-                parameter.fill_(1.0)
-            else:
-                width = residual_std if name.endswith(("o_proj.weight", "down_proj.weight")) else std
-                draw = torch.empty(parameter.shape)
-                nn.init.trunc_normal_(draw, std=width, a=-3 * width, b=3 * width, generator=generator)
-                parameter.copy_(draw)
+            initialise(name, parameter, self.options, seed)
         return self
+
+
+@torch.no_grad()
+def initialise(name: str, parameter: Tensor, options: ModelOptions, seed: int) -> None:
+    """Draws a parameter anew; the same numbers in whatever part of the model it is.
+
+    Normal of `initial_std`, cut at 3 deviations; those that write to the residual stream scaled down by
+    sqrt(2 * layers); norms 1. Meta published no initialisation; with 0.02 it is torchtitan's.
+    """
+    if parameter.dim() == 1:
+        parameter.fill_(1.0)
+        return
+    key = blake2b(f"{seed} {name}".encode(), digest_size=8).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(key, "little"))
+    std = options.initial_std
+    if name.endswith(("o_proj.weight", "down_proj.weight")):
+        std /= (2 * options.layers) ** 0.5
+    draw = torch.empty(parameter.shape)
+    nn.init.trunc_normal_(draw, std=std, a=-3 * std, b=3 * std, generator=generator)
+    parameter.copy_(draw)

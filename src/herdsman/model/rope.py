@@ -16,7 +16,7 @@ def rope_frequencies(model: ModelOptions) -> Tensor:
     With scaling: wavelengths below original / high_freq_factor stay, those above original / low_freq_factor are
     stretched by `factor`, and those between are blended linearly in original / wavelength.
     """
-    exponents = torch.arange(0, model.head_width, 2, dtype=torch.float64) / model.head_width
+    exponents = torch.arange(0, model.head_width, 2, dtype=torch.float64, device="cpu") / model.head_width
     frequencies = model.rope_theta**-exponents
     scaling = model.rope_scaling
     if scaling is None:
@@ -29,7 +29,7 @@ def rope_frequencies(model: ModelOptions) -> Tensor:
 
 def rope_tables(model: ModelOptions, length: int) -> tuple[Tensor, Tensor]:
     """Cosines and sines [length, head_width / 2] in float32 for positions 0 to length - 1."""
-    angles = torch.outer(torch.arange(length, dtype=torch.float64), rope_frequencies(model))
+    angles = torch.outer(torch.arange(length, dtype=torch.float64, device="cpu"), rope_frequencies(model))
     return angles.cos().float(), angles.sin().float()
 
 
@@ -39,4 +39,4 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     x: [batch, heads, seq, head_width]; cos, sin: [batch or 1, 1, seq, head_width / 2].
     """
     first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x.dtype)

@@ -1,4 +1,4 @@
-"""Which stream gives which sequence: shares of a mix, spread as evenly as whole sequences allow."""
+"""Which stream gives which block of tokens: shares of a mix, spread as evenly as whole blocks allow."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ TOLERANCE = 1e-3
 
 
 class Interleaving:
-    """A periodic schedule of streams in which every stream always has its share, within one sequence.
+    """A periodic schedule of streams in which every stream always has its share, within one block.
 
-    Each of the first n sequences' counts lies strictly between n * share - 1 and n * share + 1. Shares are whole
+    Each stream's count among the first n blocks lies strictly between n * share - 1 and n * share + 1. Shares are whole
     numbers of 1/100,000. The schedule is the earliest-deadline-first one of proportionate fairness (Baruah, Cohen,
     Plaxton and Varvel, 1996): the j-th turn of a stream with share p falls into the slots from floor((j - 1) / p) to
     ceil(j / p) - 1, which is what keeps its count in bounds, and such turns of one line always fit.
@@ -44,20 +44,20 @@ class Interleaving:
             self._turn_at[self._stream_at == number] = np.arange(weight)
 
     def place(self, index: int) -> tuple[str, int]:
-        """The stream that gives the sequence with this index, and how many it gave before.
+        """The stream that gives the block with this index, and how many it gave before.
 
         Raises:
             IndexError: the index is negative.
         """
         if index < 0:
-            raise IndexError(f"sequences are counted from 0, not from {index}")
+            raise IndexError(f"blocks are counted from 0, not from {index}")
         period, slot = divmod(index, self.period)
         number = int(self._stream_at[slot])
         return self.names[number], period * self.weights[number] + int(self._turn_at[slot])
 
-    def counts(self, sequences: int) -> dict[str, int]:
-        """How many of the first `sequences` sequences each stream gives."""
-        periods, slots = divmod(sequences, self.period)
+    def counts(self, blocks: int) -> dict[str, int]:
+        """How many of the first `blocks` blocks each stream gives."""
+        periods, slots = divmod(blocks, self.period)
         partial = np.bincount(self._stream_at[:slots], minlength=len(self.names))
         turns = zip(self.names, self.weights, partial, strict=True)
         return {name: periods * weight + int(part) for name, weight, part in turns}

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from herdsman.options import Options
 
 SPECIAL_TOKENS = 256
+
+Packing = Literal["concatenate", "best_fit"]
 
 
 class TokenizerOptions(Options):
@@ -32,4 +36,20 @@ class TokenizerOptions(Options):
 
 
 class TokensOptions(Options):
-    """Packing has nothing to choose: order follows the recipe's seed, the width of a token the vocabulary."""
+    """How streams of tokens are stored, and how sequences are made of them."""
+
+    block_tokens: int = Field(
+        131_072,
+        ge=1,
+        description="Streams take turns in blocks of this many tokens; best a multiple of every sequence length, so "
+        "that no sequence crosses from one stream to another. The default is the longest sequence of Llama 3.",
+    )
+    packing: Packing = Field(
+        "concatenate",
+        description="`concatenate`: documents end to end, cut where a sequence ends, so that the order of tokens does "
+        "not depend on the sequence length. `best_fit`: only documents longer than a sequence are cut; the little "
+        "room that is left in a sequence is padded.",
+    )
+    shard_tokens: int = Field(
+        2_147_483_648, ge=1, description="Tokens of a file, at most: object stores dislike files of terabytes."
+    )

@@ -12,21 +12,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as parquet
+from numpy.typing import NDArray
 
 from herdsman.documents.mix import stream_of
 from herdsman.errors import InputError
 from herdsman.files import atomic_folder, read_json, write_json
 from herdsman.parallel import map_ordered
 from herdsman.tokens.options import TokensOptions
-from herdsman.tokens.shards import LEDGER_FILE, STREAMS_FOLDER, TOKENS_FILE, Tokens, token_dtype, write_stream
+from herdsman.tokens.shards import LEDGER_FILE, STREAMS_FOLDER, Document, token_dtype, write_stream
 from herdsman.tokens.tokenizer import Tokenizer
 from herdsman.workspace import Work
 
 ROWS_AT_ONCE = 256
-INDEX_FILE = "index.parquet"
+TOKENS_FILE, INDEX_FILE = "tokens.bin", "index.parquet"
 INDEX = pa.schema(
     {
-        "id": pa.string(),
+        "id": pa.binary(16),
         "stream": pa.string(),
         "source": pa.string(),
         "language": pa.string(),
@@ -44,33 +45,37 @@ def pack(options: TokensOptions, work: Work) -> None:
     of their ids: it is a shuffle, and the same one however the documents came in shards. Resumes after every encoded
     shard and after every written stream.
 
+    The index of one stream at a time is in memory, some 200 bytes a document.
+
     Raises:
         InputError: there are no training documents with text.
     """
     tokenizer = Tokenizer.load(work.inputs["tokenizer"])
     dtype = token_dtype(tokenizer.vocab_size)
     pieces = _encode_all(work)
-    index = _read_index(pieces)
-    with_text = index.filter(pc.greater(index["bytes"], 0))
-    if not len(with_text):
+    sums = _sums(pieces)
+    if not sums:
         raise InputError(
             "no training documents are here", where=work.inputs["documents"], do="gather more pages or loosen filters"
         )
-    with work.progress.task("write streams", total=len(with_text), unit="documents") as task:
-        for name in sorted(pc.unique(with_text["stream"]).to_pylist()):
-            rows = with_text.filter(pc.equal(with_text["stream"], name))
-            folder = work.out / STREAMS_FOLDER / name
-            if not folder.exists():
-                write_stream(folder, _shuffled_documents(rows, pieces, work.seed, dtype), dtype)
-            task.advance(len(rows))
-    ledger = _ledger(tokenizer, dtype, with_text)
-    write_json(work.out / LEDGER_FILE, ledger)
+    ledger = _ledger(tokenizer, dtype, sums) | options.model_dump()
+    numbers = {name: number for number, name in enumerate(ledger["source_names"])}
     totals = {
         unit: sum(sizes[unit] for sizes in ledger["streams"].values()) for unit in ("documents", "tokens", "bytes")
     }
-    work.counts.update(totals, streams=len(ledger["streams"]), documents_without_text=len(index) - len(with_text))
+    with work.progress.task("write streams", total=totals["documents"], unit="documents") as task:
+        for name, sizes in ledger["streams"].items():
+            folder = work.out / STREAMS_FOLDER / name
+            if not folder.exists():
+                documents = _shuffled_documents(name, pieces, work.seed, dtype, numbers)
+                write_stream(folder, documents, dtype, options.shard_tokens, len(numbers))
+            task.advance(sizes["documents"])
+    write_json(work.out / LEDGER_FILE, ledger)
+    encoded = sum(parquet.read_metadata(piece / INDEX_FILE).num_rows for piece in pieces)
+    work.counts.update(totals, streams=len(ledger["streams"]), documents_without_text=encoded - totals["documents"])
     work.metrics["bytes_per_token"] = round(totals["bytes"] / totals["tokens"], 4)
-    work.summarise({"totals": totals, **work.metrics, **ledger})
+    names = ("dtype", "vocab_size", "begin_of_text", "end_of_text", "streams", "sources")
+    work.summarise({"totals": totals, **work.metrics, **{name: ledger[name] for name in names}})
 
 
 def _encode_all(work: Work) -> list[Path]:
@@ -118,49 +123,68 @@ def encode_shard(tokenizer_folder: Path, out: Path, threads: int, apart: list[st
                 file.write(tokens.data)
                 sizes = {"tokens": len(tokens), "bytes": len(row["text"].encode())}
                 stream = stream_of(row["category"], row["topic"], row["tier"], apart)
-                rows.append({**row, **sizes, "stream": stream})
+                rows.append({**row, **sizes, "stream": stream, "id": bytes.fromhex(row["id"])})
             index.write_table(pa.Table.from_pylist(rows, INDEX))
     return folder
 
 
-def _read_index(pieces: list[Path]) -> pa.Table:
-    """Index of all encoded documents, with the number of the piece each lies in and its first token's place there."""
-    tables = []
+def _shuffled_documents(
+    name: str, pieces: list[Path], seed: int, dtype: np.dtype[Any], numbers: dict[str, int]
+) -> Iterator[Document]:
+    """The documents of a stream, in the order of a seeded hash of the ids.
+
+    Args:
+        numbers: of the sources.
+    """
+    ids, keys = bytearray(), bytearray()
+    columns: list[list[NDArray[np.int64]]] = []
     for number, piece in enumerate(pieces):
-        table = parquet.read_table(piece / INDEX_FILE)
+        table = parquet.read_table(piece / INDEX_FILE, columns=["id", "stream", "source", "tokens", "bytes"])
         ends = np.cumsum(table["tokens"].to_numpy())
         table = table.append_column("start", pa.array(ends - table["tokens"].to_numpy()))
-        tables.append(table.append_column("piece", pa.array(np.full(len(table), number))))
-    return pa.concat_tables(tables)
+        table = table.filter(pc.and_(pc.greater(table["bytes"], 0), pc.equal(table["stream"], name)))
+        for id in table["id"].to_pylist():
+            ids += id
+            keys += blake2b(f"{seed} {id.hex()}".encode(), digest_size=16).digest()
+        sources = np.array([numbers[source] for source in table["source"].to_pylist()], np.int64)
+        place = np.full(len(table), number)
+        columns.append([place, table["start"].to_numpy(), table["tokens"].to_numpy(), sources])
+    place, start, count, source = (np.concatenate(column) for column in zip(*columns, strict=True))
+    first, second = np.frombuffer(keys, ">u8").reshape(-1, 2).T
+    encoded = {int(n): np.memmap(pieces[n] / TOKENS_FILE, dtype, "r") for n in np.unique(place)}
+    for row in np.lexsort((second, first)):
+        tokens = encoded[int(place[row])][start[row] : start[row] + count[row]]
+        yield Document(ids[16 * row : 16 * (row + 1)].hex(), int(source[row]), tokens)
 
 
-def _shuffled_documents(
-    rows: pa.Table, pieces: list[Path], seed: int, dtype: np.dtype[Any]
-) -> Iterator[tuple[str, Tokens]]:
-    """Id and tokens of each document of a stream, in the order of a seeded hash of the ids."""
-    ids = rows["id"].to_pylist()
-    keys = [blake2b(f"{seed} {id}".encode(), digest_size=16).digest() for id in ids]
-    number, start, count = (rows[column].to_numpy() for column in ("piece", "start", "tokens"))
-    encoded = {int(n): np.memmap(pieces[n] / TOKENS_FILE, dtype, "r") for n in np.unique(number)}
-    for row in sorted(range(len(ids)), key=keys.__getitem__):
-        yield ids[row], encoded[int(number[row])][start[row] : start[row] + count[row]]
-
-
-def _ledger(tokenizer: Tokenizer, dtype: np.dtype[Any], index: pa.Table) -> dict[str, Any]:
+def _ledger(tokenizer: Tokenizer, dtype: np.dtype[Any], sums: list[dict[str, Any]]) -> dict[str, Any]:
     """What the streams hold: by stream, and by stream, source and language."""
-    streams = {row.pop("stream"): row for row in _sums(index, ["stream"])}
+    streams: dict[str, dict[str, int]] = {}
+    for row in sums:
+        sizes = streams.setdefault(row["stream"], {"documents": 0, "tokens": 0, "bytes": 0})
+        for unit in sizes:
+            sizes[unit] += row[unit]
     return {
         "dtype": dtype.name,
         "vocab_size": tokenizer.vocab_size,
         "begin_of_text": tokenizer.bos,
         "end_of_text": tokenizer.end_of_text,
         "streams": streams,
-        "sources": _sums(index, ["stream", "source", "language"]),
+        "sources": sums,
+        "source_names": sorted({row["source"] for row in sums}),
     }
 
 
-def _sums(index: pa.Table, by: list[str]) -> list[dict[str, Any]]:
-    sums = index.group_by(by, use_threads=False).aggregate([([], "count_all"), ("tokens", "sum"), ("bytes", "sum")])
-    sums = sums.rename_columns([*by, "documents", "tokens", "bytes"])
+def _sums(pieces: list[Path]) -> list[dict[str, Any]]:
+    """Documents with text, their tokens and bytes, by stream, source and language."""
+    by, units = ["stream", "source", "language"], ["tokens", "bytes"]
+    parts = []
+    for piece in pieces:
+        table = parquet.read_table(piece / INDEX_FILE, columns=[*by, *units])
+        table = table.filter(pc.greater(table["bytes"], 0)).group_by(by, use_threads=False)
+        parts.append(table.aggregate([([], "count_all"), *((unit, "sum") for unit in units)]))
+    grouped = pa.concat_tables(parts).group_by(by, use_threads=False)
+    sums = grouped.aggregate([(column, "sum") for column in ("count_all", "tokens_sum", "bytes_sum")])
+    sums = sums.rename_columns([*by, "documents", *units])
     rows: list[dict[str, Any]] = sums.sort_by([(column, "ascending") for column in by]).to_pylist()
     return rows

@@ -109,9 +109,9 @@ def _step(
         with matmul_precision(device, precision):
             loss = loss_of(model, micro_batch)
         loss.total.backward()
-        total, weight = total + float(loss.total.detach()), weight + loss.weight
+        total, weight = total + float(loss.total.detach()), weight + float(loss.weight)
         for name, value in loss.sums.items():
-            sums[name] = sums.get(name, 0.0) + value
+            sums[name] = sums.get(name, 0.0) + float(value)
     parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
     for parameter in parameters:
         parameter.grad.div_(weight)  # type: ignore[union-attr]

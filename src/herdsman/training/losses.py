@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -20,8 +21,8 @@ class Loss:
     """
 
     total: Tensor
-    weight: float
-    sums: dict[str, float] = field(default_factory=dict)
+    weight: Tensor | float
+    sums: Mapping[str, Tensor | float] = field(default_factory=dict)
 
 
 def token_logprobs(logits: Tensor, targets: Tensor) -> Tensor:

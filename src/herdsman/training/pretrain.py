@@ -16,8 +16,10 @@ from herdsman.model.count import count_parameters, training_flops
 from herdsman.model.llama import Llama
 from herdsman.model.options import ModelOptions
 from herdsman.model.store import load_model, save_model
-from herdsman.tokens.loader import TokenStreams
+from herdsman.tokens.loader import TokenOrder
+from herdsman.tokens.streams import TokenStreams
 from herdsman.tokens.tokenizer import Tokenizer
+from herdsman.tokens.turns import Segment
 from herdsman.training.averaging import average_models, exponential_weights
 from herdsman.training.loop import train
 from herdsman.training.losses import Loss, cross_entropy
@@ -62,6 +64,10 @@ def pretrain(
     schedule = Schedule(options, count_parameters(model_options, tokenizer.vocab_size).total)
     streams = TokenStreams.open(work.inputs["tokens"])
     mixes = read_json(work.inputs["documents"] / "mix.json")
+    segments = [
+        Segment(stream_shares(phase, mixes), phase.steps * phase.batch_tokens, phase.sequence_length) for phase in options.phases
+    ]
+    order = TokenOrder(streams, work.seed, segments, work.scratch / "packing", work.progress, work.workers)
     precision = resolve_precision(options.precision, device)
     model = Llama(model_options, tokenizer.vocab_size).initialise(work.seed)
     if not (work.out / "untrained").exists():
@@ -72,13 +78,12 @@ def pretrain(
         place = schedule.place(step)
         length = place.phase.sequence_length
         count = place.phase.batch_tokens // length
-        # Counted on from the phases before, so that a phase goes on in the streams where the last one stopped.
-        first = schedule.tokens_before(step) // length
-        tokens, documents = streams.batch(work.seed, stream_shares(place.phase, mixes), first, count, length)
+        batch = order.read(schedule.tokens_before(step), count, length)
         rows = max(1, options.micro_batch_tokens // length)
         return [
             Sequences(
-                torch.as_tensor(tokens[i : i + rows]).to(device), torch.as_tensor(documents[i : i + rows]).to(device)
+                torch.as_tensor(batch.tokens[i : i + rows]).to(device),
+                torch.as_tensor(batch.documents[i : i + rows]).to(device),
             )
             for i in range(0, count, rows)
         ]
@@ -156,7 +161,7 @@ def validation_loss(model: Llama, sequences: Sequences, precision: torch.dtype, 
         with matmul_precision(device, precision):
             part = Sequences(sequences.tokens[i : i + rows].to(device), sequences.documents[i : i + rows].to(device))
             loss = next_token_loss(model, part)
-        total, weight = total + float(loss.total), weight + loss.weight
+        total, weight = total + float(loss.total), weight + float(loss.weight)
     return total / weight
 
 
@@ -248,6 +253,6 @@ def _report(
                 entry | {"tokens": schedule.tokens_before(entry["step"] + 1)}
                 for entry in map(read_json, sorted((work.scratch / "samples").glob("*.json")))
             ],
-            "streams": streams.ledger(),
+            "streams": streams.sizes(),
         }
     )

@@ -113,6 +113,7 @@ def test_scripts_with_long_strings_are_no_tags() -> None:
         "<p " + "=' " * 100_000 + ">" + '<a ="' * 50_000,
         "".join(f"<html a{at}=b>" for at in range(60_000)),
         "<table><tr><td>x</table>" + "<td>1" * 400_000,
+        "<plaintext><ti" + "&#99;" * 400_000,
     ],
     ids=[
         "blanks in code",
@@ -123,6 +124,7 @@ def test_scripts_with_long_strings_are_no_tags() -> None:
         "quotes",
         "bodies",
         "cells",
+        "raw text",
     ],
 )
 def test_time_grows_with_the_page_only(page: str) -> None:

@@ -1,0 +1,115 @@
+"""Log-probabilities of target tokens from hidden states, without ever holding the logits of the whole vocabulary.
+
+The vocabulary is gone through in slices, twice: forward sums the exponentials, backward computes each slice's logits
+again and turns them into gradients on the spot. A slice stays in the processor's cache, so the fourth matrix product
+costs less than the passes over memory that it saves, and a vocabulary of 128,000 needs no more room than one of 1,000.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+SLICE_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 27}
+LEAST_SLICE = 256
+
+
+class VocabularyShard(Protocol):
+    """What a rank must know that holds only some rows of the output matrix.
+
+    Attributes:
+        first: the token of its first row.
+    """
+
+    first: int
+
+    def log_sum_exp(self, local: Tensor) -> Tensor:
+        """log of the sum over all ranks of exp(local)."""
+        ...
+
+    def sum(self, local: Tensor) -> Tensor:
+        """Sum over all ranks."""
+        ...
+
+
+def token_logprobs(
+    hidden: Tensor, weight: Tensor, targets: Tensor, shard: VocabularyShard | None = None
+) -> tuple[Tensor, Tensor]:
+    """Log-probability of each target and the logarithm of each softmax's denominator, in float32.
+
+    Args:
+        hidden: [tokens, dim].
+        weight: output matrix [vocab, dim], or this rank's rows of it.
+        targets: [tokens], below the size of the whole vocabulary.
+        shard: which rows of the matrix these are, if not all. The gradient of `hidden` is then this rank's part of it,
+            to be summed over ranks by the caller.
+
+    Returns:
+        Both [tokens]. Matrix products run in autocast's precision where that is on, else in that of `hidden`.
+    """
+    autocast = torch.is_autocast_enabled(hidden.device.type)
+    dtype = torch.get_autocast_dtype(hidden.device.type) if autocast else hidden.dtype
+    return _TokenLogprobs.apply(hidden, weight, targets, dtype, shard)
+
+
+class _TokenLogprobs(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype, shard: VocabularyShard | None
+    ) -> tuple[Tensor, Tensor]:
+        h, w = hidden.to(dtype), weight.to(dtype)
+        normaliser = torch.full((len(h),), -torch.inf, device=h.device)
+        for _, part, logits, p in _slices(h, w):
+            torch.mm(h, part.T, out=logits)
+            highest = logits.amax(-1, keepdim=True).float()
+            total = torch.sub(logits, highest, out=p).exp_().sum(-1)
+            normaliser = torch.logaddexp(normaliser, total.log_().add_(highest[:, 0]))
+        rows = targets - shard.first if shard else targets
+        inside = (rows >= 0) & (rows < len(w))
+        rows = rows.clamp(0, len(w) - 1)
+        chosen = (h.float() * w[rows].float()).sum(-1)
+        if shard:
+            normaliser = shard.log_sum_exp(normaliser)
+            chosen = shard.sum(chosen * inside)
+        ctx.save_for_backward(h, weight, rows, inside, normaliser)
+        ctx.dtypes = (hidden.dtype, dtype)
+        return chosen - normaliser, normaliser
+
+    @staticmethod
+    def backward(ctx: Any, by_logprob: Tensor, by_normaliser: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        """With p the softmax, the logits' gradient is (by_normaliser - by_logprob) p + by_logprob at the target."""
+        h, weight, rows, inside, normaliser = ctx.saved_tensors
+        hidden_dtype, dtype = ctx.dtypes
+        w = weight.to(dtype)
+        scale = (by_normaliser - by_logprob)[:, None]
+        scaled = (h * scale).to(dtype)
+        by_hidden = torch.zeros(h.shape, dtype=torch.float32, device=h.device)
+        by_weight = torch.empty(weight.shape, dtype=torch.float32, device=h.device)
+        for start, part, logits, p in _slices(h, w):
+            torch.sub(torch.mm(h, part.T, out=logits), normaliser[:, None], out=p).exp_()
+            rounded = p.to(dtype)
+            by_hidden += rounded @ part
+            by_weight[start : start + len(part)] = rounded.T @ scaled
+        by_target = (by_logprob * inside)[:, None]
+        by_hidden.mul_(scale).addcmul_(w[rows].float(), by_target)
+        by_weight.index_add_(0, rows, h.float() * by_target)
+        return by_hidden.to(hidden_dtype), by_weight.to(weight.dtype), None, None, None
+
+
+def _slices(h: Tensor, weight: Tensor) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+    """Slices of the vocabulary whose logits fit the cache: the first row of each, its rows, and room for its logits.
+
+    The room, [tokens, rows] in the precision of h and in float32, is the same for every slice: allocated anew each time
+    it would cost more than the products (and the C library would not even find the freed room again).
+    """
+    size = SLICE_ELEMENTS.get(h.device.type, SLICE_ELEMENTS["cpu"]) // max(1, len(h))
+    size = min(max(LEAST_SLICE, size), len(weight))
+    room = torch.empty(len(h) * size, dtype=h.dtype, device=h.device)
+    exact = torch.empty(len(h) * size, device=h.device)
+    for start in range(0, len(weight), size):
+        part = weight[start : start + size]
+        logits, p = (buffer[: len(h) * len(part)].view(len(h), len(part)) for buffer in (room, exact))
+        yield start, part, logits, p

@@ -1,0 +1,345 @@
+"""A model laid out over processes: it takes micro-batches and an objective, and leaves summed gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, Replicate
+
+from herdsman.model.attention import choose_backend
+from herdsman.model.likelihood import token_logprobs
+from herdsman.model.llama import Llama, Part
+from herdsman.model.options import ModelOptions
+from herdsman.training.objective import Batch, Objective
+from herdsman.training.optimizer import matmul_precision
+from herdsman.training.parallel.context import GatheredAttention, places_of
+from herdsman.training.parallel.data import shard, synchronise
+from herdsman.training.parallel.layout import Layout
+from herdsman.training.parallel.mesh import Mesh
+from herdsman.training.parallel.pipeline import Pipeline, padded_count, parts, stages_of
+from herdsman.training.parallel.recompute import Recompute, recompute
+from herdsman.training.parallel.tensor import Vocabulary, gather_sequence, split_block, split_ends
+
+Fill = Callable[[str, Tensor], None]
+"""Gives a parameter, known by its name in the whole model, its first values."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """How the layers run.
+
+    Attributes:
+        precision: dtype of matrix products.
+        attention: name of the back-end.
+        compile: whether blocks are compiled.
+        fp8: whether the blocks' matrix products run in 8 bits.
+    """
+
+    precision: torch.dtype = torch.float32
+    attention: str = "auto"
+    recompute: Recompute = "none"
+    compile: bool = False
+    fp8: bool = False
+
+
+@dataclass
+class Sums:
+    """Sums over all ranks of a step: of the loss, of what it is divided by, and of the objective's figures."""
+
+    total: float
+    weight: float
+    figures: dict[str, float]
+
+
+class ParallelModel:
+    """A model over all processes of the default group, or on this one alone if there is none.
+
+    Args:
+        fill: gives every parameter its values, block by block, before it is split: no process ever holds the whole.
+
+    Attributes:
+        modules: this process's parts of the model.
+        mesh: the mesh of processes, None for one alone.
+    """
+
+    def __init__(
+        self,
+        options: ModelOptions,
+        vocab_size: int,
+        layout: Layout,
+        device: torch.device,
+        fill: Fill,
+        running: Running = Running(),
+    ):
+        self.options, self.vocab_size, self.layout = options, vocab_size, layout
+        self.device, self.running = device, running
+        self.mesh = Mesh.over(layout, device.type) if Mesh.needed() else None
+        rank = self.mesh.pipeline.get_local_rank() if self.mesh else 0
+        cut = parts(options.layers, layout.stages)
+        self.modules = [self._build(cut[stage], fill) for stage in stages_of(rank, layout)]
+        self.pipeline = None
+        if self.mesh and layout.pipeline > 1:
+            self.pipeline = Pipeline(self.modules, layout, self.mesh.pipeline, device)
+        self.last = next((module for module in self.modules if module.part.is_last), None)
+        self._tied = self._tied_group()
+        self.after_update()
+
+    # Building
+
+    def _build(self, part: Part, fill: Fill) -> Llama:
+        with torch.device("meta"):
+            model = Llama(self.options, self.vocab_size, part)
+        model.cos, model.sin = model.cos.to(self.device), model.sin.to(self.device)
+        backend = choose_backend(self.running.attention, self.device, self.running.precision)
+        if self.mesh and self.layout.context > 1:
+            backend = GatheredAttention(self.mesh.context, backend)
+        model.backend = backend
+        for layer, block in model.blocks.items():
+            _materialise(block, f"blocks.{layer}.", self.device, fill)
+            if self.running.fp8:
+                from herdsman.training.parallel.float8 import to_float8
+
+                to_float8(block)
+            if self.mesh and self.layout.tensor > 1:
+                split_block(block, self.mesh.tensor)
+            recompute(block, self.running.recompute)
+            if self.running.compile:
+                block.compile()
+            self._shard(block)
+        _materialise(model, "", self.device, fill)
+        if self.mesh and self.layout.tensor > 1:
+            split_ends(model, self.mesh.tensor)
+        self._shard(model)
+        return model.train()
+
+    def _shard(self, module: nn.Module) -> None:
+        if self.mesh:
+            shard(module, self.mesh.weights, self.running.precision, self.layout.reshard_after_forward)
+
+    # What it is made of
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The parameters of this process by their names in the whole model; a tied matrix's second copy is left out."""
+        for module in self.modules:
+            for name, parameter in module.named_parameters():
+                if not (name == "embedding.weight" and not module.part.is_first):
+                    yield name, parameter
+
+    @property
+    def data_ranks(self) -> int:
+        return self.layout.data
+
+    @property
+    def data_rank(self) -> int:
+        return self.mesh.data_rank if self.mesh else 0
+
+    # Running
+
+    def train_step(self, batches: Sequence[Batch], objective: Objective) -> Sums:
+        """Forward and backward over the micro-batches of this data rank; gradients are left summed, not divided.
+
+        All data ranks need as many, and under pipeline parallelism all need one shape.
+        """
+        for module in self.modules:
+            module.train()
+            module.zero_grad()
+        sums = self._run(batches, objective, train=True)
+        self._sum_tied()
+        return sums
+
+    @torch.no_grad()
+    def evaluate(self, batches: Sequence[Batch], objective: Objective) -> Sums:
+        """The sums of the objective over the micro-batches, without gradients."""
+        sums = self._run(batches, objective, train=False)
+        for module in self.modules:
+            if self.mesh:
+                module.reshard()  # type: ignore[operator]
+        return sums
+
+    def _run(self, batches: Sequence[Batch], objective: Objective, train: bool) -> Sums:
+        names = ("total", "weight", *objective.figures)
+        # By micro-batch, for torch's pipelines call the loss once more on nothing, to learn its shape.
+        figures = torch.zeros(len(batches), len(names), dtype=torch.float64, device=self.device)
+        count = padded_count(len(batches), self.layout)
+        local = [self._local(batch) for batch in batches]
+        places = self._places(batches[0])
+        counted = self.mesh is None or (
+            self.mesh.is_first_of_tensor and not (objective.by_row and self.mesh.context.get_local_rank())
+        )
+
+        def loss_of(hidden: Tensor, number: int) -> Tensor:
+            batch = local[min(number, len(local) - 1)]
+            loss = objective(self, gather_sequence(hidden) if isinstance(hidden, DTensor) else hidden, batch)
+            if number >= len(local):
+                return loss.total * 0.0
+            if counted:
+                values = [loss.total.detach(), loss.weight, *(loss.sums[name] for name in objective.figures)]
+                figures[number] = torch.stack([torch.as_tensor(v, device=self.device).double() for v in values])
+            return loss.total
+
+        with self._precision():
+            if self.pipeline:
+                order = [min(number, len(batches) - 1) for number in range(count)]
+                tokens = torch.cat([local[number].tokens for number in order])
+                more = {"documents": torch.cat([_documents(batches[number]) for number in order])}
+                if places is not None:
+                    more["positions"] = places.expand(count, -1)
+                self.pipeline.run(tokens, more, loss_of, count, train)
+            else:
+                self._run_alone(batches, local, places, loss_of, train)
+        sums = figures.sum(0)
+        if self.mesh:
+            dist.all_reduce(sums)
+        total, weight, *others = sums.tolist()
+        return Sums(total, weight, dict(zip(objective.figures, others, strict=True)))
+
+    def _run_alone(
+        self,
+        batches: Sequence[Batch],
+        local: Sequence[Batch],
+        places: Tensor | None,
+        loss_of: Callable[[Tensor, int], Tensor],
+        train: bool,
+    ) -> None:
+        module = self.modules[0]
+        positions = None if places is None else places[None]
+        for number, batch in enumerate(batches):
+            synchronise(module, last=number == len(batches) - 1)
+            documents = _documents(batch) if self.mesh else batch.documents
+            loss = loss_of(module(local[number].tokens, positions, documents), number)
+            if train:
+                loss.backward()
+
+    def _places(self, batch: Batch) -> Tensor | None:
+        """The places of a sequence that this rank has, if not all."""
+        if self.mesh is None or self.layout.context == 1:
+            return None
+        rank, length = self.mesh.context.get_local_rank(), batch.tokens.shape[1]
+        return places_of(rank, self.layout.context, length).to(self.device)
+
+    def _local(self, batch: Batch) -> Batch:
+        places = self._places(batch)
+        return batch if places is None else batch.at(places)
+
+    def _precision(self) -> AbstractContextManager[object]:
+        """FSDP casts weights itself; alone, autocast does."""
+        return nullcontext() if self.mesh else matmul_precision(self.device, self.running.precision)
+
+    # The head that objectives see
+
+    def logprobs(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        assert self.last
+        weight, shard = self.last.output_weight, None
+        if self.mesh and isinstance(weight, DTensor):
+            weight, shard = weight.to_local(), Vocabulary(self.vocab_size, self.mesh.tensor)
+        values = token_logprobs(hidden.flatten(0, -2), weight, targets.flatten(), shard)
+        logprobs, normaliser = (value.view(targets.shape) for value in values)
+        return logprobs, normaliser
+
+    def scores(self, hidden: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def row_sums(self, values: Tensor) -> Tensor:
+        sums = values.sum(-1)
+        if self.mesh and self.layout.context > 1:
+            # The other ranks' share is a constant here: they differentiate it themselves.
+            everyone = sums.detach().clone()
+            dist.all_reduce(everyone, group=self.mesh.context.get_group())
+            sums = sums + (everyone - sums.detach())
+        return sums
+
+    # Gradients
+
+    def _tied_group(self) -> dist.ProcessGroup | None:
+        """The ranks of the pipeline that hold a copy each of a tied embedding."""
+        if not (self.pipeline and self.mesh and self.options.tied_embeddings):
+            return None
+        # Every process must take part in making every group, also those it is not in.
+        lines: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(lines, tuple(self.mesh.pipeline.mesh.tolist()))
+        last = next(
+            rank for rank in range(self.layout.pipeline) if self.layout.stages - 1 in stages_of(rank, self.layout)
+        )
+        groups = {line: dist.new_group(sorted({line[0], line[last]})) for line in sorted(set(lines))}
+        mine = groups[lines[dist.get_rank()]]
+        return mine if self._tied_copies() else None
+
+    def _tied_copies(self) -> list[Tensor]:
+        return [module.embedding.weight for module in self.modules if module.embedding is not None]
+
+    def _sum_tied(self) -> None:
+        """A tied matrix has a copy on the first and on the last stage: both get the gradient of both."""
+        if self._tied is None:
+            return
+        gradients = [_local_tensor(copy.grad) for copy in self._tied_copies()]
+        total = gradients[0] if len(gradients) == 1 else gradients[0] + gradients[1]
+        if dist.get_world_size(self._tied) > 1:
+            dist.all_reduce(total, group=self._tied)
+        for gradient in gradients:
+            gradient.copy_(total)
+
+    @torch.no_grad()
+    def after_update(self) -> None:
+        """Brings the second copy of a tied matrix up to date; to be called whenever weights were changed."""
+        if self._tied is None:
+            return
+        copies = [_local_tensor(copy) for copy in self._tied_copies()]
+        if len(copies) == 2:
+            copies[1].copy_(copies[0])
+        else:
+            dist.broadcast(copies[0], group=self._tied, group_src=0)
+
+    @torch.no_grad()
+    def scale_gradients(self, factor: float) -> None:
+        gradients = [
+            _local_tensor(p.grad) for module in self.modules for p in module.parameters() if p.grad is not None
+        ]
+        torch._foreach_mul_(gradients, factor)
+
+    @torch.no_grad()
+    def gradient_norm(self) -> float:
+        """Norm of all gradients of the whole model."""
+        squares = torch.zeros((), dtype=torch.float64, device=self.device)
+        for _, parameter in self.named_parameters():
+            gradient = parameter.grad
+            if gradient is not None:
+                squares += _local_tensor(gradient).float().square().sum().double() / _copies(gradient)
+        if self.mesh:
+            dist.all_reduce(squares)
+        return float(squares.sqrt())
+
+
+def _materialise(module: nn.Module, prefix: str, device: torch.device, fill: Fill) -> None:
+    """Gives parameters that are still on the meta device room and values."""
+    for name, parameter in list(module.named_parameters()):
+        if parameter.is_meta:
+            owner, _, last = name.rpartition(".")
+            made = nn.Parameter(torch.empty_like(parameter, device=device))
+            fill(prefix + name, made.data)
+            setattr(module.get_submodule(owner), last, made)
+
+
+def _documents(batch: Batch) -> Tensor:
+    """Document numbers [rows, seq]; where none are said each row is one."""
+    return torch.zeros_like(batch.tokens) if batch.documents is None else batch.documents
+
+
+def _local_tensor(tensor: Tensor | None) -> Tensor:
+    assert tensor is not None
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def _copies(tensor: Tensor) -> int:
+    """On how many ranks the same part of a tensor lies."""
+    if not isinstance(tensor, DTensor):
+        return 1
+    copies = 1
+    for size, placement in zip(tensor.device_mesh.shape, tensor.placements, strict=True):
+        copies *= size if isinstance(placement, Replicate) else 1
+    return copies

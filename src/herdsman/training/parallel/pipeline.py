@@ -1,0 +1,100 @@
+"""Pipeline parallelism: which layers a rank has, and torch's schedules over micro-batches (paper, section 3.3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.pipelining import PipelineStage
+from torch.distributed.pipelining.schedules import get_schedule_class
+
+from herdsman.model.llama import Part
+from herdsman.training.parallel.layout import ONE_STAGE, V_SHAPED, Layout
+
+
+def parts(layers: int, stages: int) -> list[Part]:
+    """Cuts a model into stages of like work: the embedding and the output weigh as much as a block each.
+
+    So the first and the last stage have a block less than the others where that comes out even: with 126 layers in 128
+    stages they have none.
+    """
+    units = layers + 2
+    borders = [stage * units // stages for stage in range(stages + 1)]
+    cuts = [0, *(min(max(border - 1, 0), layers) for border in borders[1:-1]), layers]
+    return [Part(range(cuts[i], cuts[i + 1]), i == 0, i == stages - 1) for i in range(stages)]
+
+
+def stages_of(rank: int, layout: Layout) -> list[int]:
+    """The stages a pipeline rank has: every so many, or one going down and one coming back for V-shaped schedules."""
+    if layout.schedule in V_SHAPED:
+        return [rank, layout.stages - 1 - rank]
+    return list(range(rank, layout.stages, layout.pipeline))
+
+
+def padded_count(micro_batches: int, layout: Layout) -> int:
+    """Micro-batches that the schedule can run with: the next multiple of the ranks, and two for each in a V.
+
+    torch's schedules refuse other numbers; the ones added hold nothing that is trained.
+    """
+    if layout.pipeline == 1:
+        return micro_batches
+    unit = layout.stages if layout.schedule in V_SHAPED else layout.pipeline
+    return -(-micro_batches // unit) * unit
+
+
+class Pipeline:
+    """The schedule that drives this rank's stages, made anew when the shape of the micro-batches changes.
+
+    Args:
+        modules: this rank's parts of the model, in the order of `stages_of`.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module], layout: Layout, mesh: DeviceMesh, device: torch.device):
+        self.modules, self.layout, self.device = modules, layout, device
+        self.group, self.stages = mesh.get_group(), stages_of(mesh.get_local_rank(), layout)
+        self.has_first, self.has_last = 0 in self.stages, layout.stages - 1 in self.stages
+        self._made: tuple[Any, Any] | None = None
+        self._loss_of: Callable[[Tensor, int], Tensor] | None = None
+
+    def run(
+        self,
+        tokens: Tensor,
+        more: dict[str, Tensor],
+        loss_of: Callable[[Tensor, int], Tensor],
+        micro_batches: int,
+        train: bool,
+    ) -> None:
+        """Passes micro-batches forward and, when training, backward.
+
+        Args:
+            tokens: of all micro-batches, [micro_batches * rows, seq].
+            more: further arguments of the model, each cut along its first dimension as the tokens are.
+            loss_of: hidden states and the number of their micro-batch to the scalar to differentiate; called on the
+                rank of the last stage.
+        """
+        key = (micro_batches, tokens.shape, torch.is_autocast_enabled(self.device.type))
+        if self._made is None or self._made[0] != key:
+            self._made = (key, self._make(micro_batches))
+        schedule, self._loss_of = self._made[1], loss_of
+        inputs = (tokens,) if self.has_first else ()
+        ends: dict[str, Any] = {"target": torch.arange(micro_batches), "losses": []} if self.has_last else {}
+        if train:
+            schedule.step(*inputs, return_outputs=False, **ends, **more)
+        else:
+            schedule.eval(*inputs, **ends, **more)
+
+    def _make(self, micro_batches: int) -> Any:
+        made = [
+            PipelineStage(module, index, self.layout.stages, self.device, group=self.group)
+            for module, index in zip(self.modules, self.stages, strict=True)
+        ]
+        kind = get_schedule_class(self.layout.schedule)
+        stages = made[0] if self.layout.schedule in ONE_STAGE else made
+        return kind(stages, micro_batches, loss_fn=self._loss, scale_grads=False)
+
+    def _loss(self, hidden: Tensor, number: Tensor) -> Tensor:
+        assert self._loss_of
+        return self._loss_of(hidden, int(number))

@@ -1,0 +1,39 @@
+"""Activation checkpointing: computing again in the backward pass what would take room until then."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+
+Recompute = Literal["none", "selective", "full"]
+
+_KEPT = {
+    torch.ops.aten.mm.default,
+    torch.ops.aten._scaled_mm.default,
+    torch.ops.aten._scaled_dot_product_flash_attention.default,
+    torch.ops.aten._scaled_dot_product_efficient_attention.default,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
+    torch.ops._c10d_functional.reduce_scatter_tensor.default,
+    torch.ops._c10d_functional.all_gather_into_tensor.default,
+}
+
+
+def recompute(block: nn.Module, what: Recompute) -> None:
+    """Makes a block compute again `full`y, or `selective`ly: all but matrix products, attention and communication.
+
+    Selectively, what is computed again is cheap (norms, rotations, SwiGLU); fully, a block keeps its input alone.
+    """
+    if what == "none":
+        return
+    settings: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
+    if what == "selective":
+        settings["context_fn"] = partial(create_selective_checkpoint_contexts, _policy)
+    block.forward = partial(checkpoint, block.forward, **settings)
+
+
+def _policy(context: Any, operation: Any, *_: Any, **__: Any) -> CheckpointPolicy:
+    return CheckpointPolicy.MUST_SAVE if operation in _KEPT else CheckpointPolicy.PREFER_RECOMPUTE

@@ -1,0 +1,84 @@
+"""Every way to compute attention gives the same; so do queries of some places only."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from herdsman.model.attention import BACKENDS, Backend, Dense, Sight
+
+HEADS, KV_HEADS, WIDTH, LENGTH = 6, 2, 16, 96
+
+
+def inputs() -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [
+        torch.randn(2, heads, LENGTH, WIDTH, generator=generator, requires_grad=True)
+        for heads in (HEADS, KV_HEADS, KV_HEADS)
+    ]
+
+
+def documents() -> torch.Tensor:
+    return torch.stack([torch.arange(LENGTH) // 17, torch.tensor([0] * 50 + [1] * 45 + [2])])
+
+
+def by_hand(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, numbers: torch.Tensor | None) -> torch.Tensor:
+    """Softmax attention written out, query by query."""
+    out = torch.zeros(2, HEADS, LENGTH, WIDTH)
+    for row in range(2):
+        for place in range(LENGTH):
+            seen = torch.arange(LENGTH) <= place
+            if numbers is not None:
+                seen &= numbers[row] == numbers[row, place]
+            for head in range(HEADS):
+                group = head // (HEADS // KV_HEADS)
+                scores = (k[row, group, seen] @ q[row, head, place]) / WIDTH**0.5
+                out[row, head, place] = scores.softmax(0) @ v[row, group, seen]
+    return out
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_dense_attention_is_attention(packed: bool) -> None:
+    q, k, v = inputs()
+    numbers, places, backend = documents() if packed else None, torch.arange(LENGTH), Dense()
+    out = backend.attend(q, k, v, backend.prepare(Sight(places, places, numbers, numbers)))
+    with torch.no_grad():
+        assert torch.allclose(out, by_hand(q, k, v, numbers), atol=1e-5)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("name", [name for name in BACKENDS if name not in ("dense", "varlen")])
+def test_back_ends_agree(name: str, packed: bool) -> None:
+    numbers, places = documents() if packed else None, torch.arange(LENGTH)
+    sight = Sight(places, places, numbers, numbers)
+    results = []
+    for backend in (Dense(), BACKENDS[name]()):
+        # torch has no backward pass of FlexAttention on the CPU.
+        leaves = [leaf.detach().requires_grad_(name != "flex") for leaf in inputs()]
+        out = backend.attend(*leaves, backend.prepare(sight))
+        gradients = torch.autograd.grad(out.square().sum(), leaves) if name != "flex" else ()
+        results.append((out.detach(), *gradients))
+    for ours, theirs in zip(*results, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="flash attention over documents needs a GPU")
+def test_varlen_agrees_on_a_gpu() -> None:
+    numbers, places = documents().cuda(), torch.arange(LENGTH, device="cuda")
+    sight = Sight(places, places, numbers, numbers)
+    leaves = [leaf.detach().cuda().bfloat16() for leaf in inputs()]
+    dense, varlen = (b.attend(*leaves, b.prepare(sight)) for b in (Dense(), BACKENDS["varlen"]()))
+    assert torch.allclose(dense.float(), varlen.float(), atol=2e-2)
+
+
+@pytest.mark.parametrize("backend", [Dense(), BACKENDS["by_document"](), BACKENDS["flex"]()])
+def test_some_queries_see_what_they_see_among_all(backend: Backend) -> None:
+    """As on a rank of context parallelism: queries of some places, keys of all places in another order."""
+    q, k, v = (leaf.detach() for leaf in inputs())
+    numbers, places = documents(), torch.arange(LENGTH)
+    whole = Dense().attend(q, k, v, Sight(places, places, numbers, numbers).mask())
+    mine = torch.cat((torch.arange(0, 24), torch.arange(72, 96)))
+    order = torch.cat((mine, torch.arange(24, 72)))
+    sight = Sight(mine, order, numbers[:, mine], numbers[:, order])
+    out = backend.attend(q[:, :, mine], k[:, :, order], v[:, :, order], backend.prepare(sight))
+    assert torch.allclose(out, whole[:, :, mine], atol=1e-5)
