@@ -19,7 +19,6 @@ from herdsman.model.store import load_model, save_model
 from herdsman.tokens.loader import TokenOrder
 from herdsman.tokens.streams import TokenStreams
 from herdsman.tokens.tokenizer import Tokenizer
-from herdsman.tokens.turns import Segment
 from herdsman.training.averaging import average_models, exponential_weights
 from herdsman.training.loop import train
 from herdsman.training.losses import Loss, cross_entropy
@@ -64,9 +63,7 @@ def pretrain(
     schedule = Schedule(options, count_parameters(model_options, tokenizer.vocab_size).total)
     streams = TokenStreams.open(work.inputs["tokens"])
     mixes = read_json(work.inputs["documents"] / "mix.json")
-    segments = [
-        Segment(stream_shares(phase, mixes), phase.steps * phase.batch_tokens, phase.sequence_length) for phase in options.phases
-    ]
+    segments = schedule.segments(mixes)
     order = TokenOrder(streams, work.seed, segments, work.scratch / "packing", work.progress, work.workers)
     precision = resolve_precision(options.precision, device)
     model = Llama(model_options, tokenizer.vocab_size).initialise(work.seed)
