@@ -104,6 +104,8 @@ def plan(recipe: RecipeArgument, json_: JsonOption = False, set: SetOption = Non
             f"{phase.flops:.4g}",
         )
     out.print(table)
+    if most := sum(phase.most_tokens for phase in result.phases):
+        out.print(f"  gates may prolong this by {most:.4g} tokens at most")
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from numpy.typing import NDArray
 from herdsman.progress import Progress
 from herdsman.tokens.loader import TokenOrder
 from herdsman.tokens.streams import TokenStreams
-from herdsman.tokens.turns import Segment
 from herdsman.training.course import Step
 from herdsman.training.gates import Gates
 from herdsman.training.health.options import SpikeOptions
@@ -21,7 +21,7 @@ from herdsman.training.health.rollback import LeftOut
 from herdsman.training.objective import Batch
 from herdsman.training.options import PretrainOptions
 from herdsman.training.parallel.model import ParallelModel
-from herdsman.training.schedule import Schedule, stream_shares
+from herdsman.training.schedule import Schedule
 
 
 class TokenCourse:
@@ -105,15 +105,11 @@ class TokenCourse:
 
     def _order(self) -> TokenOrder:
         """Each phase's segment is longer by the windows in it that are left out."""
-        schedule, segments, first = self.schedule, [], 0
-        spans = zip(schedule.token_starts, schedule.token_starts[1:], self.options.phases, strict=False)
-        for start, end, phase in spans:
-            tokens = end - start
-            for window in self.left_out.windows:
-                if first <= window[0] < first + tokens:
-                    tokens += window[1] - window[0]
-            segments.append(Segment(stream_shares(phase, self.mixes), tokens, phase.sequence_length))
-            first += tokens
+        segments, first = [], 0
+        for segment in self.schedule.segments(self.mixes):
+            inside = [end - begin for begin, end in self.left_out.windows if first <= begin < first + segment.tokens]
+            segments.append(replace(segment, tokens=segment.tokens + sum(inside)))
+            first += segments[-1].tokens
         return TokenOrder(self.streams, self.seed, segments, self.index_folder, self.progress, self.workers)
 
 
