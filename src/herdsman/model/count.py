@@ -52,8 +52,8 @@ def training_flops(model: ModelOptions, vocab_size: int, tokens: int, sequence_l
 def model_flops(model: ModelOptions, vocab_size: int, keys: float) -> float:
     """Operations that training on a token asks for, each done once: the numerator of MFU.
 
-    6 * (matrix parameters that every token meets) + 12 * layers * heads * head_width * keys, the latter being attention's
-    scores and values (PaLM paper, appendix B).
+    6 * (matrix parameters that every token meets) + 12 * layers * heads * head_width * keys, the latter being the
+    scores and values of attention (PaLM paper, appendix B).
 
     Args:
         keys: that a query is counted to meet. Attention counted whole: the sequence length. Causal: half of it. What a
