@@ -190,7 +190,7 @@ class Metrics:
             sink.close()
 
     def _tell(self) -> None:
-        if self._untold:
+        if self._untold and self.sinks:
             step, point = self._untold[-1]["step"], point_of(self._untold)
             for sink in self.sinks:
                 sink.write(step, point)
