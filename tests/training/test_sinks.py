@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,15 @@ import pytest
 
 from herdsman.errors import MachineError
 from herdsman.training.metric_options import MetricOptions
-from herdsman.training.sinks import TENSORBOARD, WANDB_RUN_ID, TensorBoard, WeightsAndBiases, label, open_sinks
+from herdsman.training.sinks import (
+    TENSORBOARD,
+    WANDB_RUN_ID,
+    TensorBoard,
+    WeightsAndBiases,
+    _run_id,
+    label,
+    open_sinks,
+)
 
 
 def read(folder: Path) -> dict[str, dict[int, float]]:
@@ -146,6 +155,7 @@ def test_weights_and_biases_goes_on_with_the_same_run(tmp_path: Path) -> None:
         for step in range(first, first + 6):
             run.write(step, {"loss": 10.0 * first + step, "loss.web": 0.5})
         run.close()
+        time.sleep(1.1)  # W&B names the files of attempts by the second
     files = sorted(tmp_path.glob("wandb/offline-run-*/*.wandb"), key=lambda path: path.stat().st_mtime_ns)
     assert len(files) == 2
     for first, file in zip((0, 4), files, strict=True):
@@ -155,6 +165,12 @@ def test_weights_and_biases_goes_on_with_the_same_run(tmp_path: Path) -> None:
             f"{10 * first + step}" for step in range(first, first + 6)
         ]
         assert all(point["loss by stream/web"] == "0.5" for point in points.values())
+
+
+def test_a_run_that_begins_anew_gets_an_id_of_its_own(tmp_path: Path) -> None:
+    """Under the old one, W&B would ignore all steps that the run before has had."""
+    ids = [_run_id(tmp_path / "logs" / WANDB_RUN_ID, first_step) for first_step in (0, 7, 0, 3)]
+    assert ids[0] == ids[1] != ids[2] == ids[3]
 
 
 @pytest.mark.usefixtures("offline")
