@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from herdsman import __version__
-from herdsman.errors import RecipeError, HerdsmanError, WorkspaceError
+from herdsman.errors import HerdsmanError, RecipeError, WorkspaceError
 from herdsman.progress import Progress
 from herdsman.recipe import load_recipe
 from herdsman.workspace import STARTED, Workspace

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from herdsman.cluster.shrink import SMALL_STAGES, shrink_model, shrink_pretrain
+from herdsman.cluster.shrink import SMALL_STAGES, processes, shrink_model, shrink_pretrain
 from herdsman.errors import WorkspaceError
 from herdsman.events import EVENTS, read_events
 from herdsman.files import read_json, read_jsonl, write_json
@@ -99,11 +99,7 @@ def shrink(recipe: Recipe, layout: LayoutOptions | None = None) -> Recipe:
         for key, value in settings.items():
             small[stage][key] = small[stage][key] | value if isinstance(value, dict) else value
     machine = recipe.machine.model_dump() | {"device": "cpu", "nodes": "1", "rendezvous": None, "threads": None}
-    return Recipe(**small | {"machine": machine | {"processes": _processes(pretrain.layout)}})
-
-
-def _processes(layout: LayoutOptions) -> int:
-    return layout.tensor * layout.context * layout.pipeline * (layout.data or 1)
+    return Recipe(**small | {"machine": machine | {"processes": processes(pretrain)}})
 
 
 def rehearse(recipe: Recipe, root: Path, progress: Progress, layout: LayoutOptions | None = None) -> list[Proof]:
@@ -167,8 +163,11 @@ def _proofs(
     starts = [event["step"] for event in events if event["event"] == "start"]
     interruptions = sum(event["event"] == "interruption" for event in events)
     victim = read_json(killed) if killed.exists() else None
-    axes = f"tensor {layout.tensor}, context {layout.context}, pipeline {layout.pipeline}, data {layout.data}"
-    layouts = {str(phase.layout or layout) for phase in phases}
+    layouts = [phase.layout or layout for phase in phases]
+    axes = ", ".join(
+        f"{axis} {max(getattr(one, axis) for one in layouts)}" for axis in ("tensor", "context", "pipeline")
+    )
+    count = len({str(one) for one in layouts})
     summary = spread.summary("pretrain") or {}
     gates = summary.get("gates", {})
     done = [name for name in STAGE_NAMES if spread.manifest(name)]
@@ -176,10 +175,12 @@ def _proofs(
         Proof("every stage of the recipe runs", ", ".join(done), len(done) == len(STAGE_NAMES)),
         Proof(
             "every row of the schedule runs",
-            f"{len(phases)} phases, {len(curves[0])} steps, {len(layouts)} layouts",
+            f"{len(phases)} phases, {len(curves[0])} steps, {count} {'layout' if count == 1 else 'layouts'}",
             len(phases) == len(recipe.pretrain.phases) and len(curves[0]) == summary.get("steps"),
         ),
-        Proof("the layout", f"{axes}; {layout.schedule}; {small.machine.processes} processes", True),
+        Proof(
+            "the layout's axes", f"{axes}, data the rest; {layout.schedule}; {small.machine.processes} processes", True
+        ),
         Proof("many processes begin as one does", "the same weights" if same_start else "other weights", same_start),
         Proof(
             "many processes learn as one does: losses",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MOST_THREADS = 8
 MANNER: Any = {
-    **dict.fromkeys(("checkpoints", "health", "layout", "attention", "recompute", "compile"), True),
+    **dict.fromkeys(("checkpoints", "health", "metrics", "layout", "attention", "recompute", "compile"), True),
     "phases": {"__all__": {"layout"}},
 }
 """Options of pretraining that change how it runs and not, but for rounding, what comes out."""

@@ -22,10 +22,16 @@ HEAD_WIDTH, LARGEST_GROUP = 8, 4
 
 
 def shrink_layout(layout: LayoutOptions) -> LayoutOptions:
-    """Each degree at most 2; data parallelism is always rehearsed, and replicas where there were some."""
+    """Each degree at most 2; data parallelism takes the processes that are left."""
     clipped = {axis: min(2, getattr(layout, axis)) for axis in ("tensor", "context", "pipeline")}
-    stages = min(2, layout.stages_per_rank)
-    return layout.model_copy(update={**clipped, "data": 2, "shards": None, "stages_per_rank": stages})
+    stages, shards = min(2, layout.stages_per_rank), None if layout.shards is None else 1
+    return layout.model_copy(update={**clipped, "data": None, "shards": shards, "stages_per_rank": stages})
+
+
+def processes(pretrain: PretrainOptions) -> int:
+    """So many that every layout has at least two data ranks."""
+    layouts = [phase.layout or pretrain.layout for phase in pretrain.phases]
+    return 2 * max(layout.tensor * layout.context * layout.pipeline for layout in layouts)
 
 
 def shrink_model(model: ModelOptions, layout: LayoutOptions, context_length: int) -> ModelOptions:
@@ -97,7 +103,7 @@ def shrink_pretrain(pretrain: PretrainOptions) -> PretrainOptions:
         "warmup_tokens": None if pretrain.warmup_tokens is None else sum(p.tokens for p in phases) // 8,
         "cosine_steps": None,
         "cosine_tokens": None,
-        "micro_batch_tokens": max(phase.sequence_length for phase in phases),
+        "micro_batch_tokens": SHORTEST_SEQUENCE,  # a row, so that there are several
         "precision": "float32",  # equality is what is rehearsed
         "compile": False,
         "attention": "auto",

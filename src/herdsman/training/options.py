@@ -11,6 +11,7 @@ from herdsman.documents.mix_options import CATEGORIES
 from herdsman.options import Options
 from herdsman.training.checkpoints.options import CheckpointOptions
 from herdsman.training.health.options import HealthOptions
+from herdsman.training.metric_options import MetricOptions
 from herdsman.training.parallel.layout import LayoutOptions
 
 
@@ -175,6 +176,7 @@ class PretrainOptions(Options):
     compile: bool = Field(False, description="Compile each block with torch.compile.")
     layout: LayoutOptions = Field(LayoutOptions(), description="How the model is spread over processes.")
     checkpoints: CheckpointOptions = Field(CheckpointOptions(), description="What a run resumes from.")
+    metrics: MetricOptions = Field(MetricOptions(), description="What is measured, and who is told.")
     health: HealthOptions = Field(HealthOptions(), description="Spikes, slow ranks, hangs.")
     validations: int = Field(20, ge=1, description="Times the held-out loss is measured over the run.")
     validation_tokens: int = Field(1_000_000, gt=0, description="Held-out tokens each time, at most.")

@@ -25,6 +25,7 @@ from herdsman.tokens.tokenizer import Tokenizer
 from herdsman.training.averaging import average_models, exponential_weights
 from herdsman.training.held_out import HeldOut, greedy_share
 from herdsman.training.loop import Training
+from herdsman.training.metrics import Metrics, Utilisation
 from herdsman.training.objective import NextToken
 from herdsman.training.optimizer import resolve_precision
 from herdsman.training.options import PretrainOptions
@@ -33,8 +34,10 @@ from herdsman.training.parallel.layout import Layout
 from herdsman.training.parallel.mesh import Mesh
 from herdsman.training.parallel.model import ParallelModel
 from herdsman.training.parallel.running import Running
+from herdsman.training.peaks import peak_of
 from herdsman.training.pretrain_summary import summarise
 from herdsman.training.schedule import spread
+from herdsman.training.sinks import open_sinks
 from herdsman.training.token_course import TokenCourse
 from herdsman.training.whole import save_whole, weights_of, whole
 from herdsman.workspace import Work
@@ -120,6 +123,14 @@ def pretrain(
         if step in schedule.averaged_steps() or step == schedule.steps - 1:
             save_whole(trained, work.scratch / "checkpoints" / f"{step:08d}")
 
+    processes = dist.get_world_size() if Mesh.needed() else 1
+    peak = peak_of(device, precision, running.fp8)
+
+    def measures(step: int) -> Metrics:
+        use = Utilisation(model_options, tokenizer.vocab_size, processes, peak, options.recompute)
+        sinks = open_sinks(options.metrics, work.logs, step, options.model_dump(), work.progress.line)
+        return Metrics(use, processes, device, sinks, options.metrics.interval_seconds)
+
     log, finished = work.logs / "curve.jsonl", work.scratch / "finished.json"
     if not finished.exists():
         steps = course.schedule.steps
@@ -143,6 +154,7 @@ def pretrain(
                     task=task if first else None,
                     after_step=after_step,
                     save_at_end=stretch is not stretches[-1],
+                    metrics=measures,
                 ).run()
         if first:
             write_json(finished, course.state())
@@ -151,7 +163,9 @@ def pretrain(
     losses = _average(options, course, work, build, validate, first)
     if first:
         name = options.precision if options.precision == "float8" else str(precision).removeprefix("torch.")
-        summarise(work, options, model_options, tokenizer.vocab_size, parameters, course, losses, name, log)
+        summarise(
+            work, options, model_options, tokenizer.vocab_size, parameters, course, losses, name, log, processes, peak
+        )
     _together()
 
 
