@@ -63,7 +63,6 @@ def join(recipe: Recipe, workspace: Workspace, progress: Progress) -> bool:
     """
     from herdsman.stages import fingerprints
     from herdsman.training.health.signals import StopRequests
-    from herdsman.training.loop import Stopped
     from herdsman.workspace import STARTED
 
     address = recipe.machine.rendezvous
@@ -79,6 +78,8 @@ def join(recipe: Recipe, workspace: Workspace, progress: Progress) -> bool:
         if workspace.stands(STAGE, expected):
             return False
         if requests.wanted()[0]:
+            from herdsman.training.loop import Stopped
+
             raise Stopped(f"stopped by {requests.reason} while waiting", do="run the same command to wait again")
         if time.monotonic() - told >= TELL_SECONDS:
             told = time.monotonic()
