@@ -11,6 +11,9 @@ import random
 import resource
 import signal
 import socket
+import subprocess
+import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -202,18 +205,36 @@ def test_a_second_machine_joins(herd: Herd, tmp_path: Path) -> None:
 
 
 def test_a_machine_leaves_and_comes_back(herd: Herd, tmp_path: Path) -> None:
-    root, several = tmp_path / "elastic", ("machine.nodes=1:2", f"machine.rendezvous={free_address()}")
+    root, address = tmp_path / "elastic", free_address()
+    several = ("machine.nodes=1:2", f"machine.rendezvous={address}")
     raising, joining = herd.begin(root, *several), herd.begin(root, *several, verb="join")
+    raising.wait_for(lambda: any(start["ranks"] == 2 for start in raising.starts()))
     raising.wait_for_steps(12)
     joining.process.kill()
     joining.process.wait()
     raising.wait_for(lambda: raising.starts()[-1]["ranks"] == 1)
+    (rank,) = raising.ranks()
+    rank.suspend()  # or training might be over before the other is back
     joining = herd.begin(root, *several, verb="join")
+    joining.wait_for(lambda: keeps_connection(joining.process.pid, address))
+    rank.resume()
     for each in (raising, joining):
         status, errors = each.end()
         assert status == 0, errors
-    assert [row["ranks"] for row in raising.starts()][-2:] in ([1, 2], [2, 1])
+    assert [start["ranks"] for start in raising.starts()][-3:] == [2, 1, 2]
     assert_alike(root, herd.alone)
+
+
+def keeps_connection(pid: int, address: str) -> bool:
+    """Whether a process is in touch with the rendezvous, and not only looks whether it is there."""
+
+    def ports() -> set[int]:
+        connections = psutil.Process(pid).net_connections("tcp")
+        return {end.laddr.port for end in connections if end.raddr and end.raddr.port == int(address.split(":")[1])}
+
+    before = ports()
+    time.sleep(0.5)
+    return bool(before & ports())
 
 
 def test_what_joining_needs(herd: Herd, tmp_path: Path, herdsman: Herdsman) -> None:
@@ -230,6 +251,13 @@ def test_what_joining_needs(herd: Herd, tmp_path: Path, herdsman: Herdsman) -> N
     with socket.create_server(("127.0.0.1", 0)) as another:
         address = f"127.0.0.1:{another.getsockname()[1]}"
         assert "no pretrain stage has begun here" in complaint(two, f"machine.rendezvous={address}")
+
+
+def test_a_rank_that_comes_when_all_is_done_leaves_no_trace(herd: Herd) -> None:
+    scratch = herd.spread / "pretrain" / "scratch"
+    command = [sys.executable, "-m", "herdsman.ranks", str(scratch / "job.json")]
+    assert subprocess.run(command, env={**os.environ, "RANK": "0"}).returncode == 93
+    assert not scratch.exists()
 
 
 def free_address() -> str:

@@ -95,8 +95,17 @@ def join(recipe: Recipe, workspace: Workspace, progress: Progress) -> bool:
     if started != expected:
         raise RecipeError("another recipe is raised here", where=workspace.root, do="join with that one")
     progress.line(f"Taking part in {STAGE} with {recipe.machine.processes} processes")
-    _launch(recipe, out)
+    try:
+        _launch(recipe, out)
+    except HerdsmanError:
+        if not _is_done(out):
+            raise  # else it came, or came back, just when the others were done
     return True
+
+
+def _is_done(out: Path) -> bool:
+    """Whether the stage's training is over: scratch goes once the results are taken over from it."""
+    return not (out / "scratch").exists() or (out / "scratch" / OUTCOME).exists()
 
 
 def _answers(address: str) -> bool:
@@ -155,6 +164,8 @@ def main(job_file: str) -> int:
     scratch, rank = Path(job_file).parent, int(os.environ["RANK"])
     failed = scratch / FAILED.format(rank)
     failed.unlink(missing_ok=True)
+    if _is_done(scratch.parent):
+        return EXIT_STOP
     try:
         _train(read_json(Path(job_file)), scratch, rank)
     except HerdsmanError as error:
