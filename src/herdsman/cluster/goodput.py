@@ -17,8 +17,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# Written by the launcher or the watchdog, on their own clock, and not by the loop.
-OUTSIDE = {"interruption", "restart", "detect"}
+# Written by the raise, the launcher or the watchdog, on their own clock, and not by the loop.
+OUTSIDE = {"started", "finished", "stopped", "interruption", "restart", "detect"}
 
 
 @dataclass

@@ -11,7 +11,6 @@ from herdsman.model.options import ModelOptions
 from herdsman.training.objective import NextToken
 from herdsman.training.parallel.build import lay_out
 from herdsman.training.parallel.layout import Layout, LayoutOptions
-from herdsman.training.state import training_tensors
 from tests.processes import run
 from tests.training.parallel.reference import OPTIONS, STEPS, TIED, VOCAB, cut, fill, optimizer_of, reference, rows_of
 
@@ -91,22 +90,3 @@ def test_schedules_train_as_one_process(schedule: str) -> None:
 @pytest.mark.parametrize("schedule", ["1F1B", "ZBVZeroBubble"])
 def test_a_tied_embedding_on_two_stages_stays_one(schedule: str) -> None:
     check(TIED, LayoutOptions(pipeline=2, tensor=2, schedule=schedule), 4)
-
-
-def saved(layout: LayoutOptions) -> list[dict[str, tuple[int, ...]]]:
-    """On a rank: names and shapes of its share of a checkpoint, after a step and after an evaluation."""
-    model = lay_out(OPTIONS, VOCAB, Layout.of(layout, 2), torch.device("cpu"), fill(OPTIONS))
-    optimizer = optimizer_of([parameter for _, parameter in model.named_parameters()])
-    batch, found = cut(rows_of(0), 0, 2), []
-    for run_it in (model.train_step, model.evaluate):
-        run_it([batch], NextToken())
-        tensors = training_tensors(model, optimizer)
-        found.append({name: tuple(getattr(t, "to_local", lambda t=t: t)().shape) for name, t in tensors.items()})
-    return found
-
-
-@pytest.mark.parametrize("axis", ["data", "context", "pipeline"])
-def test_a_checkpoint_after_an_evaluation_is_whole(axis: str) -> None:
-    for after_step, after_evaluation in run(saved, 2, LayoutOptions(**{axis: 2})):
-        assert after_step == after_evaluation
-        assert any(name.startswith("optimizer.exp_avg.blocks.") for name in after_step)
