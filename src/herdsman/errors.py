@@ -54,9 +54,13 @@ class MachineError(HerdsmanError):
 MACHINE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
 
 
-def machine_error(error: OSError) -> MachineError | None:
-    """What the machine refused, as a sentence; None if the error is of another kind, and so a defect."""
+def machine_error(error: OSError, where: object = None) -> MachineError | None:
+    """What the machine refused, as a sentence; None if the error is of another kind, and so a defect.
+
+    Args:
+        where: the place to name if the error names none, as that of a write into an open file.
+    """
     if error.errno not in MACHINE_ERRORS:
         return None
     reason = (error.strerror or "cannot be written").lower()
-    return MachineError(reason, where=error.filename, do="mend that and run again: finished work is kept")
+    return MachineError(reason, where=error.filename or where, do="mend that and run again: finished work is kept")

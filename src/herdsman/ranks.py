@@ -171,7 +171,7 @@ def main(job_file: str) -> int:
     except HerdsmanError as error:
         return _told(failed, error)
     except Exception as error:
-        if isinstance(error, OSError) and (known := machine_error(error)):
+        if isinstance(error, OSError) and (known := machine_error(error, scratch.parent)):
             return _told(failed, known)
         # It may be the echo of another rank's death. Then the launcher ends this one too, and there is nothing to tell.
         time.sleep(ECHO_SECONDS)
@@ -202,7 +202,10 @@ def _train(job: dict[str, Any], scratch: Path, rank: int) -> None:
 
 def _told(failed: Path, error: HerdsmanError) -> int:
     """Leaves word of the error for the launchers, and says whether starting again may help."""
-    write_json(failed, {"sentence": str(error), "exit_status": error.exit_status})
+    try:
+        write_json(failed, {"sentence": str(error), "exit_status": error.exit_status})
+    except OSError:  # a full disk may be what the error is about
+        print(f"herdsman: {error}", file=sys.stderr, flush=True)
     return EXIT_AGAIN if error.exit_status == EXIT_AGAIN else EXIT_STOP
 
 
