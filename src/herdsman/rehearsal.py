@@ -84,7 +84,8 @@ def shrink(recipe: Recipe, layout: LayoutOptions | None = None) -> Recipe:
     extension = recipe.tokenizer.extension_tokens and 100
     small: dict[str, Any] = recipe.model_dump()
     small["name"] = f"{recipe.name}-rehearsal"
-    small["pages"] = {"sources": ["sample"]}
+    here = [source for source in recipe.pages.sources if source == "sample" or Path(source).exists()]
+    small["pages"]["sources"] = here or ["sample"]
     small["documents"]["held_out_share"] = 0.1
     small["documents"]["mix"] |= {"tokens": tokens, "anneal_tokens": None}
     small["tokenizer"] |= {

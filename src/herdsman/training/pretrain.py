@@ -95,6 +95,10 @@ def pretrain(
     def validate(trained: ParallelModel) -> float:
         return held_out.loss(trained, options.micro_batch_tokens)
 
+    for phase in options.phases:
+        if phase.gate:
+            needles(phase.sequence_length + 1)  # says now, and not after days, if a sequence has no room for them
+
     def needle(trained: ParallelModel, length: int) -> float:
         return greedy_share(trained, needles(length + 1), options.micro_batch_tokens)
 
