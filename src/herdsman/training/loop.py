@@ -16,7 +16,7 @@ from herdsman.errors import HerdsmanError
 from herdsman.files import atomic_open, read_jsonl, write_jsonl
 from herdsman.progress import Task
 from herdsman.training.losses import Loss
-from herdsman.training.optimizer import make_optimizer, matmul_precision
+from herdsman.training.optimizer import make_optimizer, matmul_precision, set_learning_rate
 from herdsman.training.options import OptimizerOptions
 
 MicroBatch = TypeVar("MicroBatch")
@@ -68,8 +68,7 @@ def train(
         for step in range(first, steps):
             started = time.monotonic()
             rate = learning_rate(step)
-            for group in adam.param_groups:
-                group["lr"] = rate
+            set_learning_rate(adam, rate)
             row = _step(model, adam, batch_at(step), loss_of, optimizer.clip_norm, precision, device)
             if not math.isfinite(row["loss"]):
                 raise HerdsmanError(
