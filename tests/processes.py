@@ -56,7 +56,8 @@ def run(function: Callable[..., Any], world: int, *args: Any, timeout_seconds: f
     """Calls `function(*args)` on `world` ranks of a fresh default group over gloo; returns their results by rank.
 
     A rank has one thread and the variables RANK, LOCAL_RANK and WORLD_SIZE, as under torchrun. The function, arguments
-    and results are pickled; the function must stand at the top of an importable module.
+    and results are pickled; the function must stand at the top of an importable module. A script that calls this needs
+    the `if __name__ == "__main__"` guard, as ranks import it.
 
     Raises:
         RankError: a rank raised (the first one's traceback), died (its exit code, negative for a signal), or was not

@@ -47,7 +47,9 @@ warmup_steps = 10
 validations = 3
 validation_tokens = 4096
 samples = 2
-checkpoint_seconds = 0.5
+
+[pretrain.checkpoints]
+every_seconds = 0.5
 
 [[pretrain.phases]]
 name = "main"

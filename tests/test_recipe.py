@@ -120,7 +120,7 @@ def test_fingerprints_follow_the_journey() -> None:
     tiny = ROOT / "recipes" / "tiny.toml"
     base = fingerprints(load_recipe(tiny))
     assert fingerprints(load_recipe(tiny, ["machine.workers=1"])) == base
-    assert fingerprints(load_recipe(tiny, ["pretrain.checkpoint_seconds=1"])) == base
+    assert fingerprints(load_recipe(tiny, ["pretrain.checkpoints.every_seconds=1"])) == base
     orders = ('pages.sources=["sample", "crawl:http://a/"]', 'pages.sources=["crawl:http://a/", "sample"]')
     one, two = (fingerprints(load_recipe(tiny, [order])) for order in orders)
     assert one["pages"] == two["pages"] != base["pages"]

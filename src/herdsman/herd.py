@@ -1,8 +1,9 @@
-"""A raised herd, opened for use: its chat model, tokenizer and guard."""
+"""A raised herd or an imported model, opened for use: its chat model, tokenizer and guard."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from herdsman.errors import WorkspaceError
@@ -11,38 +12,48 @@ from herdsman.workspace import Workspace
 if TYPE_CHECKING:
     from herdsman.generation.engine import Engine
     from herdsman.safety.guard import Guard
+    from herdsman.tokens.foreign import ForeignTokenizer
     from herdsman.tokens.tokenizer import Tokenizer
 
 
 @dataclass
 class Herd:
-    """What a conversation needs. `guard` is None while the safety stage has not been run."""
+    """What a conversation needs. `guard` is None while the safety stage has not been run, and for imported models."""
 
     engine: Engine
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | ForeignTokenizer
     guard: Guard | None
 
 
 def open_herd(workspace: Workspace) -> Herd:
-    """Loads the post-trained model of a workspace onto the best device.
+    """Loads the post-trained model of a workspace, or a model that `herdsman import` brought, onto the best device.
 
     Raises:
         WorkspaceError: post-training has not been finished here.
     """
+    from herdsman.model.origin import MODEL, TOKENIZER, is_imported
+
+    if is_imported(workspace.root):
+        return _open(workspace.root / MODEL, workspace.root / TOKENIZER, None)
     if workspace.manifest("posttrain") is None:
         raise WorkspaceError(
             "this herd has no chat model yet", where=workspace.root, do="raise it to the end: herdsman raise RECIPE"
         )
+    from herdsman.safety.guard import Guard
+
+    guard = Guard.load(workspace.folder("safety") / "guard") if workspace.manifest("safety") else None
+    return _open(workspace.folder("posttrain") / "model", workspace.folder("tokenizer"), guard)
+
+
+def _open(model_folder: Path, tokenizer_folder: Path, guard: Guard | None) -> Herd:
     from herdsman.generation.engine import Engine
     from herdsman.model.store import load_model
     from herdsman.recipe import MachineOptions
-    from herdsman.safety.guard import Guard
     from herdsman.stages import resolve_device
-    from herdsman.tokens.tokenizer import Tokenizer
+    from herdsman.tokens.foreign import load_tokenizer
 
-    tokenizer = Tokenizer.load(workspace.folder("tokenizer"))
-    model = load_model(workspace.folder("posttrain") / "model", resolve_device(MachineOptions()))
-    guard = Guard.load(workspace.folder("safety") / "guard") if workspace.manifest("safety") else None
+    tokenizer = load_tokenizer(tokenizer_folder)
+    model = load_model(model_folder, resolve_device(MachineOptions()))
     return Herd(Engine(model, tokenizer), tokenizer, guard)
 
 

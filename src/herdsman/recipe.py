@@ -39,6 +39,16 @@ class MachineOptions(Options):
     ray_address: str | None = Field(
         None, description="The Ray cluster, as `HOST:6379` or `auto`; if left out, Ray is started on this machine."
     )
+    processes: int = Field(
+        1, ge=1, description="Processes on this machine for pretraining, one a GPU; see `pretrain.layout`."
+    )
+    nodes: str = Field(
+        "1",
+        pattern=r"^\d+(:\d+)?$",
+        description="Machines for pretraining, each with as many processes: `2`, or `2:4` to go on with as few as 2. "
+        "On the others run `herdsman join` with the same recipe.",
+    )
+    rendezvous: str | None = Field(None, description="HOST:PORT of the first machine, where the others meet it.")
     threads: int | None = Field(
         None, ge=1, description="Threads for matrix products on the CPU; all cores, at most 8, if left out."
     )

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from herdsman.model.llama import Llama
 
 MOST_THREADS = 8
+MANNER: Any = {
+    **dict.fromkeys(("checkpoints", "health", "layout", "attention", "recompute", "compile"), True),
+    "phases": {"__all__": {"layout"}},
+}
+"""Options of pretraining that change how it runs and not, but for rounding, what comes out."""
 
 Figures = Mapping[str, Any]
 
@@ -85,12 +90,23 @@ def _tokens(recipe: Recipe, work: Work) -> None:
 
 
 def _pretrain(recipe: Recipe, work: Work) -> None:
+    if recipe.machine.processes == 1 and recipe.machine.nodes == "1":
+        train_base(recipe, work, resolve_device(recipe.machine))
+        return
+    from herdsman.ranks import run_on_ranks
+
+    run_on_ranks(recipe, work)
+
+
+def train_base(recipe: Recipe, work: Work, device: torch.device) -> None:
+    """The training of the `pretrain` stage, on this process or on every rank of a group."""
+    from herdsman.documents.store import read_documents
+    from herdsman.evaluation.needle import hide_needles
     from herdsman.generation.engine import Engine
     from herdsman.generation.sampling import Sampling
     from herdsman.tokens.tokenizer import Tokenizer
     from herdsman.training.pretrain import pretrain
 
-    device = resolve_device(recipe.machine)
     tokenizer = Tokenizer.load(work.inputs["tokenizer"])
 
     def sampler(model: Llama, prompts: list[str]) -> list[str]:
@@ -100,7 +116,11 @@ def _pretrain(recipe: Recipe, work: Work) -> None:
         ids = [[tokenizer.bos, *tokenizer.encode(prompt)] for prompt in prompts]
         return [completion.text for completion in Engine(model, tokenizer).generate(ids, sampling)]
 
-    pretrain(recipe.pretrain, recipe.model, work, device, sampler)
+    def needles(length: int) -> list[tuple[list[int], list[int]]]:
+        texts = (row["text"] for row in read_documents(work.inputs["documents"], "held_out", ["text"]))
+        return [(each.context, each.answer) for each in hide_needles(texts, tokenizer, length, recipe.seed)]
+
+    pretrain(recipe.pretrain, recipe.model, work, device, sampler, needles)
 
 
 def _posttrain(recipe: Recipe, work: Work) -> None:
@@ -129,8 +149,7 @@ def _release(recipe: Recipe, work: Work) -> None:
 
 def described(recipe: Recipe) -> dict[str, Any]:
     """The recipe as it was resolved, without what only concerns the machine."""
-    clock = {"checkpoint_seconds": True}
-    return recipe.model_dump(exclude={"machine": True, "pretrain": clock, "posttrain": clock})
+    return recipe.model_dump(exclude={"machine": True, "pretrain": MANNER, "posttrain": {"checkpoint_seconds": True}})
 
 
 JOURNEY: tuple[Stage, ...] = (
@@ -148,14 +167,14 @@ JOURNEY: tuple[Stage, ...] = (
         lambda c, m: f"{c['rows']:,} ids; {m['held_out']['bytes_per_token']:.2f} bytes a token on unseen text",
     ),
     Stage(
-        "tokens", ("documents", "tokenizer"), 1, lambda r: r.tokens.model_dump(), _tokens,
+        "tokens", ("documents", "tokenizer"), 2, lambda r: r.tokens.model_dump(), _tokens,
         lambda c, m: f"{c['tokens']:,} tokens in {c['streams']} streams",
     ),
     Stage(
         "pretrain",
         ("documents", "tokenizer", "tokens"),
-        1,
-        lambda r: [r.model.model_dump(), r.pretrain.model_dump(exclude={"checkpoint_seconds"})],
+        2,
+        lambda r: [r.model.model_dump(), r.pretrain.model_dump(exclude=MANNER)],
         _pretrain,
         lambda c, m: f"{c['parameters']:,} parameters, {c['tokens']:,} tokens; held-out loss "
         f"{m['validation_loss']['untrained']:.2f} before, {m['validation_loss']['average']:.2f} after",

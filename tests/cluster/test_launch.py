@@ -172,6 +172,20 @@ def test_two_killed_ranks_in_one_run_do_not_change_the_result(tmp_path: Path) ->
     assert not alive(tmp_path)
 
 
+@pytest.mark.slow
+def test_a_hung_rank_is_named_and_the_run_goes_on(tmp_path: Path) -> None:
+    launcher = start(tmp_path, "train and hang", 2)
+    assert launcher.wait(90) == 0, launcher.stderr and launcher.stderr.read()
+    assert json.loads((tmp_path / "result.json").read_text()) == expected()
+    rows = read_events(tmp_path / "events.jsonl")
+    (detect,) = [row for row in rows if row["event"] == "detect"]
+    assert (detect["ranks"], detect["step"]) == ([1], 20)
+    assert [row["step"] for row in rows if row["event"] == "start"] == [0, 20]
+    assert launcher.stderr
+    assert "ended with exit code 90; starting again" in launcher.stderr.read()
+    assert not alive(tmp_path)
+
+
 def answers(address: str) -> bool:
     host, _, port = address.partition(":")
     with socket.socket() as probe:

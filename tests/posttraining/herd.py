@@ -97,7 +97,7 @@ def run_round(workspace: Workspace) -> str:
 def killed_when(workspace: Workspace, file: str) -> None:
     """Runs the round in a process of its own and kills it as soon as the file is there."""
     with subprocess.Popen([sys.executable, "-m", __name__, workspace.root], cwd=ROOT) as process:
-        while not (workspace.folder("posttrain") / file).exists():
+        while not list(workspace.folder("posttrain").glob(file)):
             assert process.poll() is None, f"ended before {file} was written"
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)

@@ -5,19 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
 from herdsman.model.llama import Llama
-from herdsman.posttraining.dpo import Pair, dpo_objective, pair_batch, with_reference
+from herdsman.model.store import save_model
+from herdsman.posttraining.dpo import Pair, Preferring, pair_batch, with_reference
 from herdsman.posttraining.preferences import Preference
-from herdsman.posttraining.reward import RewardModel, preference_rows, reward_batch, reward_loss, score_dialogs
+from herdsman.posttraining.reward import Ranking, preference_rows, reward_batch, reward_start, score_dialogs
 from herdsman.posttraining.rows import Row, dialog_row, pad, response_row
-from herdsman.posttraining.sft import sft_loss
+from herdsman.posttraining.sft import OBJECTIVE
 from herdsman.tokens.chat import Message
 from herdsman.tokens.tokenizer import Tokenizer
+from herdsman.training.losses import Loss
+from herdsman.training.objective import Batch, Objective
+from herdsman.training.parallel.build import alone
 from tests.posttraining.herd import random_model
 
 CPU = torch.device("cpu")
@@ -28,6 +33,11 @@ EXCHANGES = [
     ([Message("user", "Add 3 and 4.")], "7", "It is eight, or nine, and I cannot say which of them it is."),
     ([Message("system", "Be brief."), *ASKED, Message("assistant", "No."), Message("user", "Why?")], "Because.", "So."),
 ]
+
+
+def loss_of(objective: Objective, model: Llama, batch: Batch) -> Loss:
+    head = alone(model)
+    return objective(head, head.hidden(batch), batch)
 
 
 def lively(tokenizer: Tokenizer, seed: int) -> Llama:
@@ -98,7 +108,7 @@ def test_dpo_equals_the_formula(tokenizer: Tokenizer) -> None:
     pairs = with_reference(reference, [Pair(*rows) for rows in responses(tokenizer)], tokenizer.pad, CPU)
 
     def ours() -> Tensor:
-        loss = dpo_objective(model, pair_batch(pairs, tokenizer.pad, CPU), BETA, NLL)
+        loss = loss_of(Preferring(BETA, NLL), model, pair_batch(pairs, tokenizer.pad, CPU))
         return loss.total / loss.weight
 
     assert_same(model, ours, lambda: plain_dpo(tokenizer, model, reference))
@@ -107,7 +117,7 @@ def test_dpo_equals_the_formula(tokenizer: Tokenizer) -> None:
 def test_dpo_at_the_reference_is_log_2(tokenizer: Tokenizer) -> None:
     model = lively(tokenizer, 1)
     pairs = with_reference(model, [Pair(*rows) for rows in responses(tokenizer)], tokenizer.pad, CPU)
-    loss = dpo_objective(model, pair_batch(pairs, tokenizer.pad, CPU), BETA, 0.0)
+    loss = loss_of(Preferring(BETA, 0.0), model, pair_batch(pairs, tokenizer.pad, CPU))
     assert float(loss.total.detach()) / loss.weight == pytest.approx(math.log(2), abs=1e-5)
     assert loss.sums["margin"] == pytest.approx(0, abs=1e-3)
 
@@ -135,7 +145,7 @@ def test_micro_batches_do_not_change_dpo(tokenizer: Tokenizer, cuts: list[int]) 
         start, total, weight = 0, torch.zeros(()), 0.0
         for size in cuts:
             part = pairs[start : start + size]
-            loss = dpo_objective(model, pair_batch(part, tokenizer.pad, CPU, pairs), BETA, NLL)
+            loss = loss_of(Preferring(BETA, NLL), model, pair_batch(part, tokenizer.pad, CPU, pairs))
             start, total, weight = start + size, total + loss.total, weight + loss.weight
         return total / weight
 
@@ -147,7 +157,7 @@ def test_sft_equals_the_formula(tokenizer: Tokenizer) -> None:
     dialogs = [[*asked, Message("assistant", good)] for asked, good, _ in EXCHANGES]
 
     def ours() -> Tensor:
-        loss = sft_loss(model, pad([dialog_row(tokenizer, dialog) for dialog in dialogs], tokenizer.pad, CPU))
+        loss = loss_of(OBJECTIVE, model, pad([dialog_row(tokenizer, dialog) for dialog in dialogs], tokenizer.pad, CPU))
         return loss.total / loss.weight
 
     def written_out() -> Tensor:
@@ -165,16 +175,17 @@ def test_sft_equals_the_formula(tokenizer: Tokenizer) -> None:
     assert_same(model, ours, written_out)
 
 
-def test_reward_equals_the_formula_over_all_pairs_of_a_ranking(tokenizer: Tokenizer) -> None:
-    model = RewardModel(lively(tokenizer, 4)).train()
-    torch.nn.init.normal_(model.head.weight, std=0.1, generator=torch.Generator().manual_seed(1))
+def test_reward_equals_the_formula_over_all_pairs_of_a_ranking(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    save_model(lively(tokenizer, 4), tmp_path / "base")
+    model = reward_start(tmp_path / "base", CPU)
+    torch.nn.init.normal_(model.output_weight, std=0.1, generator=torch.Generator().manual_seed(1))
     ranked = [
         Preference(tuple(ASKED), "tasks", "x", ("The first.", "The first of the four.", "No!"), "better"),
         Preference(tuple(ASKED), "tasks", "x", ("Yes.", "I could not say that for the world."), "better"),
     ]
 
     def reward(row: Row) -> Tensor:
-        return model.head(model.backbone(torch.tensor([row.ids]))[0, -1])[0]
+        return model.logits(model(torch.tensor([row.ids]))[0, -1])[0]
 
     def written_out() -> Tensor:
         losses = []
@@ -186,7 +197,7 @@ def test_reward_equals_the_formula_over_all_pairs_of_a_ranking(tokenizer: Tokeni
 
     def ours() -> Tensor:
         batch = reward_batch([preference_rows(tokenizer, preference) for preference in ranked], tokenizer.pad, CPU)
-        loss = reward_loss(model, batch)
+        loss = loss_of(Ranking(), model, batch)
         return loss.total / loss.weight
 
     assert_same(model, ours, written_out)
@@ -201,15 +212,16 @@ def test_the_filling_does_not_matter(tokenizer: Tokenizer) -> None:
     model = lively(tokenizer, 5)
     pairs = [Pair(*rows, (-20.0, -30.0)) for rows in responses(tokenizer)]
     totals = [
-        float(dpo_objective(model, pair_batch(pairs, filler, CPU), BETA, NLL).total.detach())
+        float(loss_of(Preferring(BETA, NLL), model, pair_batch(pairs, filler, CPU)).total.detach())
         for filler in (tokenizer.pad, tokenizer.eot, 5)
     ]
     assert totals[0] == totals[1] == totals[2]
     rows = [row for pair in pairs for row in (pair.chosen, pair.rejected)]
-    together = [float(sft_loss(model, pad([row], tokenizer.eot, CPU)).total.detach()) for row in rows]
-    assert sum(together) == pytest.approx(float(sft_loss(model, pad(rows, 5, CPU)).total.detach()), rel=1e-5)
+    together = [float(loss_of(OBJECTIVE, model, pad([row], tokenizer.eot, CPU)).total.detach()) for row in rows]
+    assert sum(together) == pytest.approx(float(loss_of(OBJECTIVE, model, pad(rows, 5, CPU)).total.detach()), rel=1e-5)
 
 
-def test_an_untrained_reward_model_prefers_nothing(tokenizer: Tokenizer) -> None:
-    model = RewardModel(lively(tokenizer, 6)).eval()
+def test_an_untrained_reward_model_prefers_nothing(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    save_model(lively(tokenizer, 6), tmp_path / "base")
+    model = reward_start(tmp_path / "base", CPU)
     assert score_dialogs(model, tokenizer, [(ASKED, "a"), (ASKED, "b c d")], CPU) == [0.0, 0.0]

@@ -23,10 +23,10 @@ from herdsman.workspace import Workspace
 from tests.posttraining.herd import NEEDS, OPTIONS, killed_when, lay_herd, run_round
 
 MOMENTS = (
-    "scratch/seed/0/checkpoint.pt",
+    "scratch/seed/0/checkpoints/step-*",
     "scratch/samples/000000.jsonl",
-    "scratch/reward/1/checkpoint.pt",
-    "scratch/sft/0/checkpoint.pt",
+    "scratch/reward/1/checkpoints/step-*",
+    "scratch/sft/0/checkpoints/step-*",
     "scratch/dpo/0/model/config.json",
     "scratch/answers/sft/000000.jsonl",
 )

@@ -10,6 +10,7 @@ import torch
 from herdsman.posttraining.rows import (
     DPO_KINDS,
     SFT_KINDS,
+    are,
     cut,
     dialog_row,
     length_batches,
@@ -31,7 +32,8 @@ DIALOG = [
 
 def trained_text(tokenizer: Tokenizer, row, kinds) -> list[str]:  # type: ignore[no-untyped-def]
     batch = pad([row], tokenizer.pad, CPU)
-    return [tokenizer.decode([token]) for token in batch.targets[batch.trained(kinds)].tolist()]
+    targets, found = batch.by_token["targets"], batch.by_token["kinds"]
+    return [tokenizer.decode([token]) for token in targets[are(found, kinds)].tolist()]
 
 
 def test_dpo_masks_exactly_header_and_terminator(tokenizer: Tokenizer) -> None:
@@ -55,11 +57,12 @@ def test_a_response_to_the_same_prompt_begins_alike(tokenizer: Tokenizer) -> Non
 def test_padding(tokenizer: Tokenizer) -> None:
     rows = [response_row(tokenizer, DIALOG, text) for text in ("Yes.", "It is a very large flock of sheep.")]
     batch = pad(rows, tokenizer.pad, CPU)
-    assert batch.tokens.shape == batch.targets.shape == (2, len(rows[1].ids) - 1)
-    assert batch.last.tolist() == [len(row.ids) - 1 for row in rows]
+    targets, weights = batch.by_token["targets"], batch.by_token["weights"]
+    assert batch.tokens.shape == targets.shape == weights.shape == (2, len(rows[1].ids) - 1)
     ended = len(rows[0].ids) - 1
-    assert not batch.trained(SFT_KINDS)[0, ended:].any()
-    assert torch.equal(batch.tokens[:, 1:], batch.targets[:, :-1])
+    assert weights[0, :ended].any()
+    assert not weights[0, ended:].any()
+    assert torch.equal(batch.tokens[:, 1:], targets[:, :-1])
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 50, 300, 10_000])

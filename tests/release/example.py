@@ -225,13 +225,22 @@ def tokenizer() -> dict[str, Any]:
     pieces = ["The", " following", " example", " shows", " how", " to", " open", " a", " file", ":", "\n\n", "<script>"]
     return {
         "vocabulary": {"bpe_tokens": 2048, "asked": 2048, "special_tokens": 256, "rows": VOCAB_SIZE},
+        "base": None,
         "trained_on": {"documents": 805, "bytes": 10_300_000, "share_of_bytes": 1.0},
+        "extension": {
+            "new_tokens": 400,
+            "asked": 400,
+            "languages": [{"language": "de", "bytes": 90_000, "bytes_read": 80_000}],
+        },
         "held_out": {**rates, "bytes_per_token": 3.27, "characters_per_token": 3.21},
         "by_category": [
             {"category": c, **rates, "bytes_per_token": r, "characters_per_token": r}
             for c, r in (("general", 3.61), ("code", 3.02), ("reasoning", 3.31), ("multilingual", 1.92))
         ],
-        "by_language": [],
+        "by_language": [
+            {"language": "en", **rates, "bytes_per_token": 3.4, "base_tokens": 168_100, "base_bytes_per_token": 3.39},
+            {"language": "de", **rates, "bytes_per_token": 3.1, "base_tokens": 201_600, "base_bytes_per_token": 2.58},
+        ],
         "longest_tokens": ["================", " documentation"],
         "longest_words": [" documentation", " sqlalchemy"],
         "first_merges": [{"left": " ", "right": "t", "token": " t"}],

@@ -85,6 +85,17 @@ def test_same_model_gives_the_same_bytes(tokenizer_folder: Path, exported: Path,
     assert digests[0] == digests[1]
 
 
+def test_shards_and_bfloat16(tokenizer_folder: Path, tmp_path: Path) -> None:
+    ours = make_model(tokenizer_folder, tmp_path / "model")
+    export(tmp_path / "model", tokenizer_folder, tmp_path / "out", shard_bytes=50_000)
+    assert len(list((tmp_path / "out").glob("*.safetensors"))) == 6
+    check_export(tmp_path / "out", tmp_path / "model", tokenizer_folder, TEXTS)
+    export(tmp_path / "model", tokenizer_folder, tmp_path / "half", dtype="bfloat16", shard_bytes=50_000)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "half")
+    assert theirs.dtype == torch.bfloat16
+    assert torch.equal(theirs.model.embed_tokens.weight, ours.embedding.weight.bfloat16())
+
+
 def test_checks_find_a_changed_export(tokenizer_folder: Path, exported: Path, tmp_path: Path) -> None:
     checks = check_export(exported, tmp_path / "model", tokenizer_folder, TEXTS)
     assert len(checks) == 3

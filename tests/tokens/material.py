@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from pydoc_data import topics
+from string import ascii_lowercase
 from typing import Any
 
 from herdsman.documents.store import KEPT, write_rows
@@ -51,6 +52,11 @@ def real_texts() -> list[str]:
     """Real prose and real code that every Python carries."""
     modules = [inspect, json, random, hashlib]
     return [*topics.topics.values(), *(inspect.getsource(module) for module in modules)]
+
+
+def foreign(text: str) -> str:
+    """The text in an alphabet of its own, for a language that shares only marks and numbers with English."""
+    return text.translate({ord(letter): chr(0x430 + number) for number, letter in enumerate(ascii_lowercase)})
 
 
 def random_texts(count: int, seed: int = 0) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 
 from herdsman.errors import RecipeError
 from herdsman.tokens import best_fit
-from herdsman.tokens.best_fit import cut, rows_of_pieces
+from herdsman.tokens.best_fit import BestFit, count_rows, cut, pack_rows, rows_of_pieces
 from herdsman.tokens.loader import TokenOrder
 from herdsman.tokens.streams import TokenStreams
 from herdsman.tokens.turns import Segment
@@ -89,6 +89,31 @@ def test_only_long_documents_are_cut() -> None:
     assert cut(np.empty((0, 2), np.int64), 10).tolist() == []
 
 
+def test_rows_of_a_window_come_in_the_order_of_a_key() -> None:
+    """Best-fit decreasing makes the rows of the longest documents first; they are not to be trained first."""
+    ends = np.cumsum(random_documents(random.Random(0), 3000))
+    documents = np.stack([np.append(0, ends[:-1]), ends], axis=1)
+    orders = []
+    for key in (1, 2):
+        packing = pack_rows(documents, 64, key)
+        rows = [packing.stretches[packing.firsts[row] : packing.firsts[row + 1]] for row in range(packing.rows)]
+        orders.append([tuple(row.flatten().tolist()) for row in rows])
+        longest = np.array([(row[:, 1] - row[:, 0]).max() for row in rows])
+        assert abs(np.corrcoef(longest, np.arange(len(longest)))[0, 1]) < 0.4
+    assert orders[0] != orders[1]
+    assert sorted(orders[0]) == sorted(orders[1])
+
+
+def test_documents_not_begun_are_whole_again_in_longer_rows(tmp_path: Path) -> None:
+    stream = make(tmp_path, {"a": [50] * 6}, packing="best_fit").streams["a"]
+    index = {length: count_rows(stream, length, range(1)) for length in (32, 64)}
+    reading = BestFit(stream, 1, [(0, 32), (64, 64)], index)
+    begun = {piece.start // 50 for piece in reading.pieces(0, 64) if piece.start is not None}
+    later = [piece for piece in reading.pieces(64, (6 - len(begun) + 1) * 64) if piece.start is not None]
+    for document in set(range(6)) - begun:
+        assert (50 * document, 50) in later
+
+
 def places_of(order: TokenOrder, first: int, last: int) -> list[tuple[str, int] | None]:
     """Stream and place of the tokens of the run, None for padding."""
     origins = (order.provenance(position) for position in range(first, last))
@@ -111,7 +136,11 @@ def test_rows_hold_whole_documents_and_padding(made: TokenStreams) -> None:
         row = order.read(position, 1, length)
         places = places_of(order, position, position + length)
         tokens, documents, borders = row.tokens[0], row.documents[0], np.diff(row.documents[0]) > 0
-        assert tokens[-1] == BOS
+        # The last target is what follows in the document.
+        last = places[-1] and (places[-1][0], places[-1][1] + 1)
+        assert tokens[-1] == (
+            made.streams[last[0]].read(last[1], 1)[0] if last and last[1] < made.streams[last[0]].tokens else BOS
+        )
         for column, place in enumerate(places):
             assert tokens[column] == (made.streams[place[0]].read(place[1], 1)[0] if place else BOS)
             # Padding: each its own document, so it is no target and nothing attends to it.

@@ -159,7 +159,7 @@ def test_targets_follow_in_the_stream_and_borders_are_borders(made: TokenStreams
             name, place = inside[-1]
             if documents[-1] == documents[-2]:
                 assert tokens[-1] == token_at(made.numbers[name], place + 1)
-    # And in a first pass no target is lost where blocks hold whole sequences, but for the first tokens of documents.
+    # And no target is lost where blocks hold whole sequences, but for the first tokens of documents.
     rows = order.read(0, 20, 64)
     trained = (rows.documents[:, 1:] == rows.documents[:, :-1]).sum()
     assert trained == (rows.tokens[:, 1:] != BOS).sum()
@@ -177,16 +177,43 @@ def test_every_token_comes_once_a_pass() -> None:
                     seen[piece.start : piece.start + piece.tokens] += 1
             assert (seen - before).max() == 1
             assert seen.max() - seen.min() <= 1
-    # The first pass lies as the stream, later ones do not, and each seed has its own.
-    passes = [Passes("a", 6400, 64, seed) for seed in (1, 2)]
-    begins = [
-        [p.pieces(epoch * 6400 + 64 * run, 64)[0].start for run in range(100)] for p in passes for epoch in range(3)
-    ]
-    assert begins[0] == begins[3] == list(range(0, 6400, 64))
-    assert len({tuple(order) for order in begins}) == 5
-    # A large stream is cut into no more than 4,096 runs.
-    large = Passes("a", 10**12, 131_072, 1)
-    assert (large.runs, large.run_tokens % 131_072) == (4095, 0)
+
+
+def begins(passes: Passes, epoch: int) -> list[int]:
+    first = epoch * passes.runs
+    return [passes.pieces((first + run) * passes.run_tokens, 1)[0].start for run in range(passes.runs)]
+
+
+def test_each_pass_has_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    orders = [begins(Passes("a", 6400, 64, seed), epoch) for seed in (1, 2) for epoch in range(3)]
+    assert len({tuple(order) for order in orders}) == 6
+    assert all(sorted(order) == list(range(0, 6400, 64)) for order in orders)
+    # A stream of very many blocks is cut into longer runs, and read from front to back at first.
+    monkeypatch.setattr("herdsman.tokens.passes.MOST_RUNS", 30)
+    large = Passes("a", 6400, 64, 1)
+    assert (large.run_tokens, large.runs) == (256, 25)
+    orders = [begins(large, epoch) for epoch in range(3)]
+    assert orders[0] == list(range(0, 6400, 256))
+    assert len({tuple(order) for order in orders}) == 3
+
+
+@pytest.mark.parametrize("size", [1, 5, 30, 64, 127, 1000])
+def test_any_part_of_the_passes_is_read_and_counted(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also across runs, of a stream shorter than a block, and of one with very many."""
+    monkeypatch.setattr("herdsman.tokens.passes.MOST_RUNS", 10)
+    passes, rng = Passes("a", size, 64, 5), random.Random(0)
+    whole = [piece for run in range(40) for piece in passes.pieces(run * passes.run_tokens, passes.run_tokens)]
+    places = [place for piece in whole for place in range(piece.start, piece.start + piece.tokens)]
+    for _ in range(100):
+        at, count = rng.randrange(2000), rng.randrange(1, 300)
+        pieces = passes.pieces(at, count)
+        found = [place for piece in pieces for place in range(piece.start, piece.start + piece.tokens)]
+        assert found == places[at : at + count]
+        covered = passes.taken(at)
+        counts = np.full(size, covered.rounds)
+        for first, last in covered.stretches:
+            counts[first:last] += 1
+        assert counts.tolist() == np.bincount(places[:at], minlength=size).tolist()
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -32,7 +32,6 @@ def test_an_order_is_the_same_on_every_machine() -> None:
     assert shuffled(10, 1, "general.best", 1).tolist() == [6, 9, 1, 2, 5, 3, 8, 7, 0, 4]
 
 
-def test_the_first_pass_goes_from_front_to_back() -> None:
-    assert order_of_epoch(100, 1, "a", 0).tolist() == list(range(100))
-    later = {tuple(order_of_epoch(100, seed, name, epoch)) for seed in (1, 2) for name in "ab" for epoch in (1, 2)}
-    assert len(later) == 8
+def test_each_pass_of_each_stream_has_its_order() -> None:
+    orders = {tuple(order_of_epoch(100, seed, name, epoch)) for seed in (1, 2) for name in "ab" for epoch in (0, 1)}
+    assert len(orders) == 8

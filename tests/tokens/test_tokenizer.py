@@ -1,17 +1,29 @@
-"""Ids equal Meta's encoder, plain tiktoken and Hugging Face's tokenizers; text never becomes a special token."""
+"""Ids equal Meta's encoder, plain tiktoken and Hugging Face's tokenizers; text never becomes a special token.
+
+The fixtures `meta`, `small` and `extended` come twice, with either encoder.
+"""
 
 from __future__ import annotations
 
 import base64
+import os
+import pickle
 import random
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiktoken
 
 from herdsman.errors import InputError
-from herdsman.tokens.tokenizer import LONGEST_RUN, MOST_CHARACTERS, Tokenizer, guarded
+from herdsman.parallel import map_ordered
+from herdsman.tokens.fast import load_fastokens
+from herdsman.tokens.tokenizer import LONGEST_RUN, MOST_CHARACTERS, WORTH_LOADING, Tokenizer, guarded
 from herdsman.tokens.vocabulary import read_ranks, special_ids, write_huggingface, write_ranks
+from tests.tokens.conftest import made_with
 from tests.tokens.material import ADVERSARIAL, random_texts, real_texts
 
 TEXTS = [*ADVERSARIAL.values(), *real_texts()[:40], *random_texts(1000)]
@@ -27,6 +39,9 @@ LONG = {
     "separators that only Python calls spaces": "\x1c" * (LONGEST_RUN + 5) + "\x1d" * 5,
     "over the most characters": "word " * (MOST_CHARACTERS // 5 + 1000),
     "exactly the most characters": "ab " * (MOST_CHARACTERS // 3) + "a",
+    "a million letters": "a" * 1_000_000,
+    "a million line ends": "\r\n" * 500_000,
+    "a million spaces": " " * 1_000_000,
     "a run across the most characters": "a b" * ((MOST_CHARACTERS - 10) // 3) + "x" * (LONGEST_RUN + 20),
 }
 
@@ -81,20 +96,38 @@ def test_guards_cut_where_metas_do() -> None:
         assert "".join(guarded(text)) == text
 
 
-def test_ids_equal_plain_tiktoken(small: Tokenizer, small_ranks: dict[bytes, int]) -> None:
-    plain = tiktoken.Encoding(
-        "plain", pat_str=reference(None).pat_str, mergeable_ranks=small_ranks, special_tokens=special_ids(small_ranks)
-    )
+def plain(ranks: dict[bytes, int]) -> tiktoken.Encoding:
+    pattern = reference(None).pat_str
+    return tiktoken.Encoding("plain", pat_str=pattern, mergeable_ranks=ranks, special_tokens=special_ids(ranks))
+
+
+@pytest.mark.parametrize("vocabulary", ["small", "extended"])
+def test_ids_equal_plain_tiktoken(vocabulary: str, encoder: str, request: pytest.FixtureRequest) -> None:
+    ours: Tokenizer = request.getfixturevalue(vocabulary)
+    theirs = plain(request.getfixturevalue(f"{vocabulary}_ranks"))
     for text in TEXTS:
-        assert small.encode(text) == plain.encode(text, disallowed_special=()), text
+        assert ours.encode(text) == theirs.encode(text, disallowed_special=()), text
 
 
-@pytest.mark.parametrize("vocabulary", ["small", "meta"])
+@pytest.mark.parametrize("shape", ["{}", " {}b ", "'{0}{0}1\r\n"])
+def test_every_character_there_is(small_ranks: dict[bytes, int], shape: str) -> None:
+    """Encoders know different versions of Unicode, in which a character may or may not be a letter."""
+    small, theirs = made_with("fastokens", small_ranks), plain(small_ranks)
+    characters = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+    for start in range(0, len(characters), 4096):
+        text = "".join(map(shape.format, characters[start : start + 4096]))
+        assert small.encode_arrays([text])[0].tolist() == [
+            id for part in guarded(text) for id in theirs.encode_ordinary(part)
+        ]
+
+
+@pytest.mark.parametrize("vocabulary", ["small", "extended", "meta"])
 def test_tokenizer_json_gives_the_same_ids(vocabulary: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     from tokenizers import Tokenizer as HuggingFace
 
-    ours: Tokenizer = request.getfixturevalue(vocabulary)
-    write_huggingface(tmp_path / "tokenizer.json", request.getfixturevalue(f"{vocabulary}_ranks"))
+    ranks = request.getfixturevalue(f"{vocabulary}_ranks")
+    ours = made_with("fastokens", ranks)
+    write_huggingface(tmp_path / "tokenizer.json", ranks)
     theirs = HuggingFace.from_file(str(tmp_path / "tokenizer.json"))
     assert theirs.get_vocab_size() == ours.vocab_size
     assert {name: theirs.token_to_id(name) for name in ours.special} == ours.special
@@ -106,7 +139,7 @@ def test_tokenizer_json_gives_the_same_ids(vocabulary: str, tmp_path: Path, requ
 
 
 @pytest.mark.parametrize("vocabulary", ["small", "meta"])
-def test_text_comes_back_and_is_never_special(vocabulary: str, request: pytest.FixtureRequest) -> None:
+def test_text_comes_back_and_is_never_special(vocabulary: str, encoder: str, request: pytest.FixtureRequest) -> None:
     tokenizer: Tokenizer = request.getfixturevalue(vocabulary)
     names = "".join(tokenizer.special)
     for text in [*TEXTS, *tokenizer.special, names, names * 40, *LONG.values()]:
@@ -125,14 +158,71 @@ def test_every_byte_can_be_written(small: Tokenizer, small_ranks: dict[bytes, in
     assert small.decode([small_ranks[b"\xf0"]]) == "\ufffd"
 
 
-def test_lone_surrogates_become_replacement_characters(small: Tokenizer) -> None:
+SURROGATES = ["a\ud800b", "\udfff", "\ud83d\ude00", "\ude00\ud83d", "\ud83d" * 3, "x" * LONGEST_RUN + "\ud83d\ude00"]
+
+
+def test_lone_surrogates_become_replacement_characters(small: Tokenizer, small_ranks: dict[bytes, int]) -> None:
     assert small.decode(small.encode("a\ud800b")) == "a\ufffdb"
     assert small.decode(small.encode("\udfff" * (LONGEST_RUN + 1))) == "\ufffd" * (LONGEST_RUN + 1)
+    theirs = plain(small_ranks)
+    for text in SURROGATES:
+        assert small.encode(text) == [id for part in guarded(text) for id in theirs.encode_ordinary(part)]
+    mixed = ["whole", *SURROGATES, "characters"]
+    assert small.encode_batch(mixed) == list(map(small.encode, mixed))
 
 
-def test_threads_do_not_matter(small: Tokenizer) -> None:
+def test_a_batch_is_its_texts(small: Tokenizer) -> None:
+    texts = [*TEXTS, LONG["a run one longer"], LONG["exactly the most characters"], ""]
+    expected = [small.encode(text) for text in texts]
+    assert small.encode_batch(texts, 1) == small.encode_batch(texts, 3) == small.encode_batch(iter(texts)) == expected
+    ids, starts = small.encode_arrays(texts)
+    assert (ids.dtype, starts.dtype) == (np.uint32, np.int64)
+    assert [ids[start:end].tolist() for start, end in pairwise(starts)] == expected
+    assert starts[-1] == len(ids)
+    assert [array.tolist() for array in small.encode_arrays([])] == [[], [0]]
+    assert [array.tolist() for array in small.encode_arrays(["", ""])] == [[], [0, 0, 0]]
+    assert small.encode_batch([]) == []
+
+
+def test_threads_share_a_tokenizer(small: Tokenizer) -> None:
     expected = [small.encode(text) for text in TEXTS]
-    assert small.encode_batch(TEXTS, 1) == small.encode_batch(TEXTS, 3) == small.encode_batch(iter(TEXTS)) == expected
+    with ThreadPoolExecutor(4) as pool:
+        for ids in pool.map(small.encode_batch, [TEXTS] * 8):
+            assert ids == expected
+
+
+def test_other_processes_get_a_tokenizer_of_their_own(small: Tokenizer) -> None:
+    expected = small.encode_batch(TEXTS)
+    copy = pickle.loads(pickle.dumps(small))
+    assert copy.special == small.special
+    encode = partial(Tokenizer.encode_batch, small)
+    assert list(map_ordered(encode, [TEXTS, TEXTS], 2)) == [expected, expected]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_process_goes_on_encoding(small: Tokenizer) -> None:
+    expected = small.encode_batch(TEXTS)
+    child = os.fork()
+    if not child:
+        os._exit(0 if small.encode_batch(TEXTS) == expected else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_the_fast_encoder_is_loaded_once_it_pays(small_ranks: dict[bytes, int]) -> None:
+    tokenizer = Tokenizer(small_ranks)
+    text = "sheep" * (WORTH_LOADING * len(small_ranks) // 5)
+    before = tokenizer.encode(text)
+    assert "_fast" not in vars(tokenizer)
+    assert tokenizer.encode_batch([text]) == [before]
+    assert vars(tokenizer)["_fast"] is not None
+
+
+def test_where_the_fast_encoder_refuses_a_vocabulary_tiktoken_does_the_work() -> None:
+    ranks = {bytes([byte]): byte for byte in range(256)} | {b"": 256}
+    assert load_fastokens(ranks) is None
+    tokenizer = Tokenizer(ranks)
+    tokenizer._characters_before_fast = 0
+    assert tokenizer.encode_batch(["herd"]) == [list(b"herd")]
 
 
 @pytest.mark.parametrize("ids", [[10**6], [-1], [0, 2**40]])

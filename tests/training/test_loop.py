@@ -3,52 +3,54 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from herdsman.errors import HerdsmanError
+from herdsman.events import read_events
 from herdsman.files import read_jsonl
 from herdsman.model.llama import Llama
 from herdsman.model.options import ModelOptions
-from herdsman.training.averaging import average_models
-from herdsman.training.loop import CHECKPOINT, train
-from herdsman.training.losses import Loss, cross_entropy
+from herdsman.training.checkpoints.options import CheckpointOptions
+from herdsman.training.course import Listed, Step
+from herdsman.training.health.options import HealthOptions, SpikeOptions
+from herdsman.training.loop import Stopped, Training
+from herdsman.training.objective import Batch, NextToken
 from herdsman.training.options import OptimizerOptions
+from herdsman.training.parallel.build import alone
 
 OPTIONS = ModelOptions(layers=2, dim=32, heads=4, kv_heads=2, ffn_multiple_of=16, context_length=32)
+OFTEN = CheckpointOptions(every_seconds=1e-9)
 
 
-def fresh() -> Llama:
-    return Llama(OPTIONS, 64).initialise(0)
-
-
-def tokens_of(step: int) -> torch.Tensor:
-    return torch.randint(0, 64, (8, 17), generator=torch.Generator().manual_seed(step))
-
-
-def loss_of(model: Llama, tokens: torch.Tensor) -> Loss:
+def batches(step: int, rows: int = 8) -> list[Batch]:
+    tokens = torch.randint(0, 64, (8, 17), generator=torch.Generator().manual_seed(step))
     weights = (tokens[:, 1:] % 3 > 0).float()
-    return cross_entropy(model.logits(model(tokens[:, :-1])), tokens[:, 1:], weights)
+    return [
+        Batch(t[:, :-1], None, {"targets": t[:, 1:], "weights": w})
+        for t, w in zip(tokens.split(rows), weights.split(rows), strict=True)
+    ]
 
 
-def run(folder: Path, steps: int, rows: int = 8, **changes):
-    model = fresh()
-    settings = {
-        "steps": steps,
-        "batch_at": lambda step: list(tokens_of(step).split(rows)),
-        "loss_of": loss_of,
-        "learning_rate": lambda step: 1e-2,
-        "optimizer": OptimizerOptions(),
-        "scratch": folder,
-        "log": folder / "logs" / "curve.jsonl",
-        "checkpoint_seconds": 0.0,
-    }
-    folder.mkdir(exist_ok=True)
-    train(model, **settings | changes)
+def run(
+    folder: Path,
+    steps: int,
+    read: Callable[[int], list[Batch]] = batches,
+    optimizer: OptimizerOptions | None = None,
+    course: Listed | None = None,
+    **more: Any,
+) -> Llama:
+    model = Llama(OPTIONS, 64).initialise(0)
+    course = course or Listed([128] * steps, lambda step: 1e-2, read)
+    settings: dict[str, Any] = {"checkpoints": OFTEN, **more}
+    log, optimizer = folder / "logs" / "curve.jsonl", optimizer or OptimizerOptions()
+    Training(alone(model), NextToken(), course, optimizer, folder=folder / "checkpoints", log=log, **settings).run()
     return model
 
 
@@ -59,68 +61,117 @@ def weights(model: Llama) -> torch.Tensor:
 def test_micro_batches_do_not_change_the_result(tmp_path: Path) -> None:
     # Adam divides by the gradient's size: a small epsilon would blow rounding noise of idle weights up to steps.
     calm = OptimizerOptions(epsilon=1e-2)
-    whole, uneven = run(tmp_path / "a", 4, optimizer=calm), run(tmp_path / "b", 4, rows=3, optimizer=calm)
+    whole = run(tmp_path / "a", 4, optimizer=calm)
+    uneven = run(tmp_path / "b", 4, lambda step: batches(step, 3), optimizer=calm)
     assert torch.allclose(weights(whole), weights(uneven), atol=1e-6)
     losses = [[row["loss"] for row in read_jsonl(tmp_path / name / "logs/curve.jsonl")] for name in "ab"]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
-def test_resume_equals_the_straight_run_bit_for_bit(tmp_path: Path) -> None:
-    straight = run(tmp_path / "straight", 9)
+class Killed(Exception):
+    pass
 
-    class Killed(Exception):
-        pass
 
-    def kill(step: int, model: Llama) -> None:
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_resume_equals_the_straight_run_bit_for_bit(tmp_path: Path, name: str) -> None:
+    optimizer = OptimizerOptions(name=name, momentum_warmup_steps=6)
+    straight = run(tmp_path / "straight", 9, optimizer=optimizer)
+
+    def kill(step: int, tokens: int, model: object) -> None:
         if step == 5:
             raise Killed
 
     with pytest.raises(Killed):
-        run(tmp_path / "killed", 9, after_step=kill)
-    assert (tmp_path / "killed" / CHECKPOINT).exists()
+        run(tmp_path / "killed", 9, optimizer=optimizer, after_step=kill)
     with open(tmp_path / "killed/logs/curve.jsonl", "a") as log:
-        log.write('{"step": 5, "loss": 3.')  # the line the process was writing when it died
-    resumed = run(tmp_path / "killed", 9)
+        log.write('{"step": 6, "loss": 3.')  # the line the process was writing when it died
+    resumed = run(tmp_path / "killed", 9, optimizer=optimizer)
     assert torch.equal(weights(straight), weights(resumed))
-    steps = [row["step"] for row in read_jsonl(tmp_path / "killed/logs/curve.jsonl")]
-    assert steps == list(range(9))
+    curves = [read_jsonl(tmp_path / name / "logs/curve.jsonl") for name in ("straight", "killed")]
+    assert [row["step"] for row in curves[1]] == list(range(9))
+    assert [row["loss"] for row in curves[0]] == [row["loss"] for row in curves[1]]
+    starts = [event for event in read_events(tmp_path / "killed/logs/events.jsonl") if event["event"] == "start"]
+    assert [event["step"] for event in starts] == [0, 5]
 
 
 def test_it_learns(tmp_path: Path) -> None:
-    model = run(tmp_path, 40, batch_at=lambda step: [tokens_of(0)])
+    run(tmp_path, 40, lambda step: batches(0))
     rows = read_jsonl(tmp_path / "logs/curve.jsonl")
     assert rows[0]["loss"] == pytest.approx(math.log(64), abs=0.1)
     assert rows[-1]["loss"] < 2.0
-    assert not model.training
 
 
-def test_a_loss_that_is_no_number_stops_with_a_sentence(tmp_path: Path) -> None:
+def poisoned(step: int, when: range) -> list[Batch]:
+    found = batches(step)
+    if step in when:
+        found[0].by_token["weights"][0, 0] = math.nan  # type: ignore[index]
+    return found
+
+
+def test_a_step_without_a_finite_loss_changes_nothing(tmp_path: Path) -> None:
+    """Three steps, the middle one poisoned, give the weights of the other two."""
+    without = Listed([128] * 2, lambda step: 1e-2, lambda step: batches(2 * step))
+    clean = run(tmp_path / "clean", 2, course=without)
+    dirty = run(tmp_path / "dirty", 3, lambda step: poisoned(step, range(1, 2)))
+    assert torch.equal(weights(clean), weights(dirty))
+    skips = [event for event in read_events(tmp_path / "dirty/logs/events.jsonl") if event["event"] == "skip"]
+    assert [event["step"] for event in skips] == [1]
+
+
+def test_training_that_never_makes_sense_stops_with_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(HerdsmanError, match="lower the learning rate"):
-        run(tmp_path, 2, loss_of=lambda model, tokens: Loss(loss_of(model, tokens).total * float("nan"), 1.0))
+        run(tmp_path, 20, lambda step: poisoned(step, range(20)), checkpoints=CheckpointOptions())
 
 
-def test_average_of_models(tmp_path: Path) -> None:
-    from herdsman.model.store import save_model
+class Steered(Listed):
+    """Steps over numbered data, some of which it learns to leave out."""
 
-    models = [Llama(OPTIONS, 64).initialise(seed) for seed in range(3)]
-    for i, model in enumerate(models):
-        save_model(model, tmp_path / str(i))
-    average = average_models([tmp_path / str(i) for i in range(3)], tmp_path / "average")
-    expected = torch.stack([weights(model) for model in models]).double().mean(0).float()
-    assert torch.allclose(weights(average), expected, atol=1e-7)
+    def __init__(self, steps: int, read: Callable[[int], list[Batch]]):
+        super().__init__([128] * steps, lambda step: 1e-2, read)
+        self.left_out: list[tuple[int, int]] = []
+
+    def at(self, step: int, tokens: int) -> Step | None:
+        position = tokens // 128
+        for begin, end in self.left_out:
+            position += end - begin if position >= begin else 0
+        return Step(1e-2, 128, position, 16, "") if step < len(self.tokens) else None
+
+    def state(self) -> dict[str, Any]:
+        return {"left_out": self.left_out}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.left_out = [(begin, end) for begin, end in state["left_out"]]
+
+    def leave_out(self, step: int, begin: int, end: int, reason: str) -> None:
+        self.left_out.append((begin // 128, end // 128))
 
 
-def test_a_full_disk_is_said_to_be_one(tmp_path: Path) -> None:
-    """torch hides the disk's error behind one of its own; a file-size limit stands in for the full disk."""
-    code = (
-        "import resource, signal, sys, torch\n"
-        "from pathlib import Path\n"
-        "from herdsman.training.loop import _save\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "model = torch.nn.Linear(100, 100)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
-        "_save(model, torch.optim.AdamW(model.parameters()), 1, Path(sys.argv[1]))\n"
-    )
-    result = subprocess.run([sys.executable, "-c", code, str(tmp_path / "it.pt")], capture_output=True, text=True)
-    assert result.stderr.strip().splitlines()[-1].startswith("OSError: [Errno 27]"), result.stderr
-    assert not list(tmp_path.iterdir())
+def test_rolls_back_past_bad_data(tmp_path: Path) -> None:
+    """After three poisoned steps in a row training goes back to its last checkpoint and on with the data after them,
+    and gives what training without that data gives."""
+    bad, health = range(5, 8), HealthOptions(spikes=SpikeOptions(skips_before_rollback=3))
+    every_fourth = CheckpointOptions(every_tokens=4 * 128)
+    course = Steered(10, lambda step: poisoned(step, bad))
+    model = run(tmp_path / "bad", 10, course=course, health=health, checkpoints=every_fourth)
+    assert course.left_out == [(4, 8)]
+    order = [*range(4), *range(8, 14)]
+    clean = run(tmp_path / "good", 10, lambda step: batches(order[step]))
+    assert torch.equal(weights(model), weights(clean))
+    steps = [row["step"] for row in read_jsonl(tmp_path / "bad/logs/curve.jsonl")]
+    assert steps == list(range(10))
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_signal_ends_training_after_a_checkpoint(tmp_path: Path, name: str) -> None:
+    straight = run(tmp_path / "straight", 6)
+
+    def stop(step: int, tokens: int, model: object) -> None:
+        if step == 2:
+            os.kill(os.getpid(), getattr(signal, name))
+
+    rarely = CheckpointOptions()
+    with pytest.raises(Stopped, match=name) as stopped:
+        run(tmp_path / "told", 6, after_step=stop, checkpoints=rarely)
+    assert stopped.value.exit_status == 75
+    assert len(list((tmp_path / "told/checkpoints").glob("step-*"))) == 1
+    assert torch.equal(weights(straight), weights(run(tmp_path / "told", 6, checkpoints=rarely)))

@@ -85,37 +85,13 @@ def launch(
         MachineError: the ranks failed more often than `restarts` allows, or were not gone when told to stop.
         NetworkError: the other machines did not come to the rendezvous, or the one that keeps it is lost.
     """
-    least, most = _machines(nodes)
-    if most > 1 and not (rendezvous and run):
-        raise InputError("more than one machine needs a rendezvous and a name of the run", where="launch")
     for name in TALKATIVE:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with _environment(processes), _signals_put_back():
-        handler = get_rendezvous_handler(
-            RendezvousParameters(
-                backend="c10d",
-                endpoint=rendezvous or "localhost:0",
-                run_id=run or uuid.uuid4().hex,
-                min_nodes=least,
-                max_nodes=most,
-                local_addr=None if most > 1 else "localhost",
-                last_call_timeout=5,  # seconds, as the next
-                keep_alive_interval=2,
-            )
-        )
-        spec = WorkerSpec(
-            role="trainer",
-            local_world_size=processes,
-            entrypoint=command[0],
-            args=tuple(command[1:]),
-            rdzv_handler=handler,
-            max_restarts=UNBOUNDED,
-            monitor_interval=0.1,
-            local_addr=None if most > 1 else "localhost",
-        )
+        spec = _spec(command, processes, nodes, rendezvous, run)
         agent = _Agent(spec, RankLogs(logs), restarts, progress, grace_seconds, events)
         try:
-            result = agent.run()
+            return _code(agent.run(), agent)
         except SignalException as told:
             if told.sigval == signal.SIGINT:
                 raise KeyboardInterrupt from None
@@ -135,8 +111,35 @@ def launch(
         finally:
             agent.kill()
             if agent.final != EXIT_HARDWARE:  # then the other machines go on without this one
-                handler.shutdown()
-    return _code(result, agent)
+                spec.rdzv_handler.shutdown()
+
+
+def _spec(command: list[str], processes: int, nodes: str, rendezvous: str | None, run: str | None) -> WorkerSpec:
+    """What the agent is to run, and the rendezvous it goes to; of a single machine, one of its own."""
+    least, most = _machines(nodes)
+    if most > 1 and not (rendezvous and run):
+        raise InputError("more than one machine needs a rendezvous and a name of the run", where="launch")
+    local = None if most > 1 else "localhost"
+    meeting = RendezvousParameters(
+        backend="c10d",
+        endpoint=rendezvous or "localhost:0",
+        run_id=run or uuid.uuid4().hex,
+        min_nodes=least,
+        max_nodes=most,
+        local_addr=local,
+        last_call_timeout=5,  # seconds to wait for more machines, once there are enough
+        keep_alive_interval=2,  # seconds; a machine is lost after three of them
+    )
+    return WorkerSpec(
+        role="trainer",
+        local_world_size=processes,
+        entrypoint=command[0],
+        args=tuple(command[1:]),
+        rdzv_handler=get_rendezvous_handler(meeting),
+        max_restarts=UNBOUNDED,
+        monitor_interval=0.1,
+        local_addr=local,
+    )
 
 
 def _code(result: RunResult | None, agent: _Agent) -> int:
@@ -171,7 +174,7 @@ class _Agent(LocalElasticAgent):
         grace_seconds: int,
         events: EventLog | None,
     ):
-        super().__init__(spec, logs, exit_barrier_timeout=60, shutdown_timeout=grace_seconds)
+        super().__init__(spec, logs, exit_barrier_timeout=60)
         self.logs, self.restarts, self.progress, self.events = logs, restarts, progress, events
         self.grace_seconds = grace_seconds
         self.final: int | None = None
@@ -218,10 +221,10 @@ class _Agent(LocalElasticAgent):
             if again:
                 self.events.write("restart", failures=self.failures)
 
-    def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: int | None = None) -> None:
+    def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, *_: Any, **__: Any) -> None:
         """SIGTERM asks for a checkpoint, which takes its time; Ctrl-C does not."""
-        seconds = INTERRUPT_SECONDS if death_sig == signal.SIGINT else self.grace_seconds
-        super()._shutdown(death_sig, seconds)
+        if self._pcontext:
+            self._pcontext.close(death_sig, INTERRUPT_SECONDS if death_sig == signal.SIGINT else self.grace_seconds)
 
     def codes(self) -> list[int | None]:
         """Exit codes of this machine's ranks; None for those at work."""
@@ -260,6 +263,7 @@ def _environment(processes: int) -> Iterator[None]:
         AGENT: str(os.getpid()),
     }
     defaults = {
+        "PYTHONUNBUFFERED": "1",  # else what rank 0 prints is shown when its buffer is full
         "OMP_WAIT_POLICY": "PASSIVE",
         "OMP_NUM_THREADS": str(max(1, available_cores() // processes)),
         "TORCH_FR_BUFFER_SIZE": "2000",

@@ -107,6 +107,7 @@ def solve_problems(
         Rows with id, question, right, answer (the text up to where the model would begin the next question), `strict`
         and `flexible` (0 or 1), and `cut`.
     """
+    assert isinstance(engine.tokenizer, Tokenizer)  # benchmarks are for herds
     room = engine.context_length - min(max_new_tokens, engine.context_length // 2)
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=0.0)
     completions = engine.generate([prompt[-room:] for prompt in prompts], sampling, on_problems)

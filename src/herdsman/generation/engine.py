@@ -14,6 +14,7 @@ from herdsman.errors import InputError
 from herdsman.generation.sampling import Sampling, choose, uniforms
 from herdsman.model.attention import KVCache
 from herdsman.model.llama import Llama
+from herdsman.tokens.foreign import ForeignTokenizer
 from herdsman.tokens.tokenizer import Tokenizer
 
 CACHE_BYTES = 256 * 2**20
@@ -55,7 +56,7 @@ class Engine:
         cache_bytes: memory that the keys and values of a batch may take; rows are admitted only while they fit.
     """
 
-    def __init__(self, model: Llama, tokenizer: Tokenizer, cache_bytes: int = CACHE_BYTES):
+    def __init__(self, model: Llama, tokenizer: Tokenizer | ForeignTokenizer, cache_bytes: int = CACHE_BYTES):
         self.model, self.tokenizer, self.cache_bytes = model.eval(), tokenizer, cache_bytes
         weight = model.output_weight
         self.device, self.dtype = weight.device, weight.dtype

@@ -17,6 +17,7 @@ from herdsman.errors import InputError
 from herdsman.generation.engine import Engine
 from herdsman.generation.sampling import Sampling
 from herdsman.tokens.chat import Message, encode
+from herdsman.tokens.foreign import ForeignTokenizer
 from herdsman.tokens.tokenizer import Tokenizer
 
 Guard = Callable[[list[Message]], str | None]
@@ -32,7 +33,8 @@ SENTENCE_ENDS = (".", "!", "?", "\n")
 
 
 class Chat:
-    """A dialog with one model.
+    """A dialog with one model. One whose vocabulary has no form of Llama 3's was taught another chat format: it is not
+    asked in ours, which it would not understand, but goes on with each text as it stands, and forgets it then.
 
     Args:
         engine, tokenizer: the model.
@@ -46,7 +48,7 @@ class Chat:
     def __init__(
         self,
         engine: Engine,
-        tokenizer: Tokenizer,
+        tokenizer: Tokenizer | ForeignTokenizer,
         sampling: Sampling,
         system: str | None = None,
         guard_input: Guard | None = None,
@@ -54,14 +56,28 @@ class Chat:
     ):
         if sampling.stop_ids is None:  # No special token belongs into an answer: it ends where one comes.
             sampling = replace(sampling, stop_ids=frozenset(tokenizer.special.values()))
-        self.engine, self.tokenizer, self.sampling, self.system = engine, tokenizer, sampling, system
+        self.engine, self.tokenizer, self.sampling = engine, tokenizer, sampling
         self.guard_input, self.guard_output = guard_input, guard_output
-        self.history: list[Message] = []
         self.answers = 0
+        self.instruct(system)
+
+    def instruct(self, system: str | None) -> None:
+        """Sets the system message, or with None removes it, and forgets the dialog.
+
+        Raises:
+            InputError: the model's chat format is not Llama 3's.
+        """
+        if system and isinstance(self.tokenizer, ForeignTokenizer):
+            raise InputError(
+                "this model's chat format is not Llama 3's, so it takes no system message",
+                do="write what it should go on with",
+            )
+        self.system = system
+        self.reset()
 
     def reset(self) -> None:
         """Forgets the dialog; the system message stays."""
-        self.history = []
+        self.history: list[Message] = []
 
     def answer(self, question: str) -> Generator[str, None, None]:
         """Answers in pieces and keeps question and answer, also one that is given up half-way, in the history.
@@ -89,7 +105,11 @@ class Chat:
         room = self.engine.context_length - min(self.sampling.max_new_tokens, self.engine.context_length // 2)
         front = [Message("system", self.system)] if self.system else []
         while True:
-            ids, _ = encode(self.tokenizer, [*front, *self.history, asked], reply=True)
+            if isinstance(self.tokenizer, ForeignTokenizer):
+                self.reset()
+                ids = [*self.tokenizer.beginning, *self.tokenizer.encode(asked.content)]
+            else:
+                ids, _ = encode(self.tokenizer, [*front, *self.history, asked], reply=True)
             if len(ids) <= room:
                 return ids
             if not self.history:
@@ -130,7 +150,7 @@ def _after(shown: str, notice: str) -> str:
 
 def chat(
     engine: Engine,
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | ForeignTokenizer,
     input: TextIO,
     output: TextIO,
     *,
@@ -149,7 +169,11 @@ def chat(
     """
     dialog = Chat(engine, tokenizer, sampling, system, guard_input, guard_output)
     interactive = input.isatty()
-    if interactive:
+    if interactive and isinstance(tokenizer, ForeignTokenizer):
+        output.write(
+            "This model's chat format is not Llama 3's: it goes on with your text. /help lists the commands.\n"
+        )
+    elif interactive:
         output.write("Ask away. /help lists the commands.\n")
     elif isinstance(input, TextIOWrapper):
         input.reconfigure(errors="replace")  # A byte that is no text must not end the dialog.
@@ -211,8 +235,7 @@ def _command(dialog: Chat, line: str) -> str:
         dialog.reset()
         return "The dialog is forgotten.\n"
     if name == "/system":
-        dialog.system = argument.strip() or None
-        dialog.reset()
+        dialog.instruct(argument.strip() or None)
         return "The system message is set.\n" if dialog.system else "There is no system message now.\n"
     raise InputError(f"there is no command {name}", do="/help lists the commands")
 

@@ -34,6 +34,10 @@ class VocabularyShard(Protocol):
         """Sum over all ranks."""
         ...
 
+    def highest(self, local: Tensor, tokens: Tensor) -> Tensor:
+        """Over all ranks, the token whose value is the highest."""
+        ...
+
 
 def token_logprobs(
     hidden: Tensor, weight: Tensor, targets: Tensor, shard: VocabularyShard | None = None
@@ -97,6 +101,18 @@ class _TokenLogprobs(torch.autograd.Function):
         by_hidden.mul_(scale).addcmul_(w[rows].float(), by_target)
         by_weight.index_add_(0, rows, h.float() * by_target)
         return by_hidden.to(hidden_dtype), by_weight.to(weight.dtype), None, None, None
+
+
+@torch.no_grad()
+def likeliest(hidden: Tensor, weight: Tensor, shard: VocabularyShard | None = None) -> Tensor:
+    """The token with the highest score for each of the hidden states [tokens, dim]: [tokens]."""
+    h, w = hidden.float(), weight.float()
+    best, tokens = torch.full((len(h),), -torch.inf, device=h.device), torch.zeros(len(h), device=h.device).long()
+    for start, part, logits, _ in _slices(h, w):
+        highest, places = torch.mm(h, part.T, out=logits).max(-1)
+        tokens = torch.where(highest > best, places + start, tokens)
+        best = torch.maximum(best, highest)
+    return shard.highest(best, tokens + shard.first) if shard else tokens
 
 
 def _slices(h: Tensor, weight: Tensor) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:

@@ -25,16 +25,33 @@ class Norm(nn.Module):
         return rms_norm(x.float(), self.weight.shape, self.weight.float(), self.eps).to(x.dtype)
 
 
+class Projection(nn.Linear):
+    """A matrix without bias. Its values come from `initialise` or from a folder, and from nowhere else."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs, bias=False)
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+class Embedding(nn.Embedding):
+    """As `Projection`, a row for each token."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
 class Attention(nn.Module):
     """Grouped-query self-attention with rotary positions."""
 
     def __init__(self, model: ModelOptions):
         super().__init__()
         self.width = model.head_width
-        self.q_proj = nn.Linear(model.dim, model.heads * self.width, bias=False)
-        self.k_proj = nn.Linear(model.dim, model.kv_heads * self.width, bias=False)
-        self.v_proj = nn.Linear(model.dim, model.kv_heads * self.width, bias=False)
-        self.o_proj = nn.Linear(model.heads * self.width, model.dim, bias=False)
+        self.q_proj = Projection(model.dim, model.heads * self.width)
+        self.k_proj = Projection(model.dim, model.kv_heads * self.width)
+        self.v_proj = Projection(model.dim, model.kv_heads * self.width)
+        self.o_proj = Projection(model.heads * self.width, model.dim)
 
     def forward(self, x: Tensor, context: Context, layer: int) -> Tensor:
         batch, seq, _ = x.shape
@@ -54,9 +71,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, model: ModelOptions):
         super().__init__()
-        self.gate_proj = nn.Linear(model.dim, model.ffn_dim, bias=False)
-        self.up_proj = nn.Linear(model.dim, model.ffn_dim, bias=False)
-        self.down_proj = nn.Linear(model.ffn_dim, model.dim, bias=False)
+        self.gate_proj = Projection(model.dim, model.ffn_dim)
+        self.up_proj = Projection(model.dim, model.ffn_dim)
+        self.down_proj = Projection(model.ffn_dim, model.dim)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down_proj(silu(self.gate_proj(x)) * self.up_proj(x))
@@ -116,6 +133,7 @@ class Llama(nn.Module):
         options: its dimensions.
         vocab_size: rows of the embedding, special tokens included.
         part: which of it; all if left out.
+        scores: whether it gives a single number in place of the vocabulary, as a reward model does.
 
     Attributes:
         backend: how attention is computed.
@@ -124,17 +142,17 @@ class Llama(nn.Module):
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, options: ModelOptions, vocab_size: int, part: Part | None = None):
+    def __init__(self, options: ModelOptions, vocab_size: int, part: Part | None = None, scores: bool = False):
         super().__init__()
-        self.options, self.vocab_size = options, vocab_size
+        self.options, self.vocab_size, self.is_scoring = options, vocab_size, scores
         self.part = part or Part(range(options.layers), is_first=True, is_last=True)
         self.backend: Backend = Dense()
-        tied_output = self.part.is_last and options.tied_embeddings
-        self.embedding = nn.Embedding(vocab_size, options.dim) if self.part.is_first or tied_output else None
+        tied_output = self.part.is_last and options.tied_embeddings and not scores
+        self.embedding = Embedding(vocab_size, options.dim) if self.part.is_first or tied_output else None
         self.blocks = nn.ModuleDict({str(layer): Block(options) for layer in self.part.layers})
         self.norm = Norm(options.dim, options.norm_eps) if self.part.is_last else None
-        has_output = self.part.is_last and not options.tied_embeddings
-        self.output = nn.Linear(options.dim, vocab_size, bias=False) if has_output else None
+        has_output = self.part.is_last and not tied_output
+        self.output = Projection(options.dim, 1 if scores else vocab_size) if has_output else None
         cos, sin = rope_tables(options, options.context_length)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
@@ -168,7 +186,7 @@ class Llama(nn.Module):
 
     @property
     def output_weight(self) -> Tensor:
-        """The matrix from hidden states to scores, [vocab, dim]."""
+        """The matrix from hidden states to scores, [vocab, dim], or [1, dim] of a model that scores."""
         module = self.embedding if self.output is None else self.output
         return module.weight  # type: ignore[union-attr]
 

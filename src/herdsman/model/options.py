@@ -32,6 +32,9 @@ class ModelOptions(Options):
     head_dim: int | None = Field(None, ge=2, description="Width of a head; dim / heads if left out.")
     ffn_multiplier: float = Field(1.0, gt=0, description="Scales the feed-forward width, as in Meta's parameter files.")
     ffn_multiple_of: int = Field(256, ge=1, description="The feed-forward width is rounded up to a multiple of this.")
+    ffn_width: int | None = Field(
+        None, ge=1, description="Width of the feed-forward layer; reckoned from the two keys above if left out."
+    )
     tied_embeddings: bool = Field(False, description="Use the input embedding as the output projection.")
     rope_theta: float = Field(500_000.0, gt=0, description="Base of the rotary frequencies.")
     rope_scaling: RopeScaling | None = Field(None, description="Llama 3.1's scaling of rotary frequencies, if any.")
@@ -59,6 +62,9 @@ class ModelOptions(Options):
 
     @property
     def ffn_dim(self) -> int:
-        """Width of the feed-forward layer, Meta's code: round_up(int(multiplier * int(8 dim / 3)), multiple_of)."""
+        """Width of the feed-forward layer: the one that is given, else as in Meta's code
+        round_up(int(multiplier * int(8 dim / 3)), multiple_of)."""
+        if self.ffn_width is not None:
+            return self.ffn_width
         width = int(self.ffn_multiplier * int(2 * 4 * self.dim / 3))
         return -(-width // self.ffn_multiple_of) * self.ffn_multiple_of

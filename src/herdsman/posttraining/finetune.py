@@ -6,20 +6,24 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 import torch
-from torch import nn
 
+from herdsman.events import EventLog
 from herdsman.files import read_jsonl
+from herdsman.model.llama import Llama
+from herdsman.model.store import save_model
 from herdsman.posttraining.options import FineTuneOptions
 from herdsman.posttraining.rows import cut, plan_batches
 from herdsman.progress import Progress
-from herdsman.training.loop import train
-from herdsman.training.losses import Loss
+from herdsman.training.checkpoints.options import CheckpointOptions
+from herdsman.training.course import Listed
+from herdsman.training.loop import Training
+from herdsman.training.objective import Batch, Objective
 from herdsman.training.options import OptimizerOptions
+from herdsman.training.parallel.build import alone
+from herdsman.training.parallel.running import Running
 
-Model = TypeVar("Model", bound=nn.Module)
 FINAL_SHARE = 0.1
 WARMUP_SHARE, LEAST_WARMUP_STEPS = 0.03, 5
 MODEL = "model"
@@ -34,6 +38,7 @@ class Setting:
         logs: folder for curves.
         precision: dtype of matrix products.
         filler: the token that fills rows up.
+        events: what happened when.
     """
 
     optimizer: OptimizerOptions
@@ -45,6 +50,7 @@ class Setting:
     progress: Progress
     seed: int
     filler: int
+    events: EventLog
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
@@ -58,11 +64,10 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
 
 def fine_tune(
     name: str,
-    start: Callable[[], Model],
-    save: Callable[[Model, Path], None],
+    start: Callable[[], Llama],
     lengths: Sequence[int],
-    batch_of: Callable[[Sequence[int], Sequence[int]], Any],
-    loss_of: Callable[[Model, Any], Loss],
+    batch_of: Callable[[Sequence[int], Sequence[int]], Batch],
+    objective: Objective,
     options: FineTuneOptions,
     setting: Setting,
 ) -> list[Path]:
@@ -70,19 +75,18 @@ def fine_tune(
 
     Args:
         start: the model to start from, anew for each.
-        save: writes a model into a folder, the subfolder `model` last: a model that is there is not trained again.
         lengths: tokens of each item, all its rows together.
-        batch_of: the items of a micro-batch, and those of its whole step, as what `loss_of` takes.
+        batch_of: the items of a micro-batch, and those of its whole step, as a batch of the objective.
     """
     folders = []
     for version in range(options.average):
-        folder = setting.scratch / name / str(version)
-        folders.append(folder)
-        if (folder / MODEL).exists():
+        scratch = setting.scratch / name / str(version)
+        folders.append(scratch / MODEL)
+        if folders[-1].exists():
             continue
         plan = plan_batches(lengths, options.batch_tokens, options.epochs, setting.seed, name, version)
 
-        def batch_at(step: int, plan: list[list[int]] = plan) -> list[Any]:
+        def batches(step: int, plan: list[list[int]] = plan) -> list[Batch]:
             return [batch_of(part, plan[step]) for part in cut(plan[step], lengths, options.micro_batch_tokens)]
 
         def rate(step: int, steps: int = len(plan)) -> float:
@@ -91,27 +95,25 @@ def fine_tune(
         label = f"{name} {version + 1} of {options.average}" if options.average > 1 else name
         with setting.progress.task(label, total=len(plan), unit="steps") as task:
             model = start()
-            train(
-                model,
-                steps=len(plan),
-                batch_at=batch_at,
-                loss_of=loss_of,
-                learning_rate=rate,
-                optimizer=setting.optimizer,
-                scratch=folder,
+            Training(
+                alone(model, Running(setting.precision)),
+                objective,
+                Listed([sum(lengths[item] for item in items) for items in plan], rate, batches),
+                setting.optimizer,
+                folder=scratch / "checkpoints",
                 log=_log(name, version, setting),
+                events=setting.events,
+                checkpoints=CheckpointOptions(every_seconds=setting.checkpoint_seconds),
                 task=task,
-                precision=setting.precision,
-                checkpoint_seconds=setting.checkpoint_seconds,
-            )
-            save(model, folder)
+            ).run()
+            save_model(model, folders[-1])
     return folders
 
 
 def read_curve(name: str, setting: Setting) -> list[dict[str, float]]:
     """The curve of the first model of a fine-tuning, one row a step, without times."""
     rows = read_jsonl(_log(name, 0, setting))
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+    return [{key: value for key, value in row.items() if not key.endswith("seconds")} for row in rows]
 
 
 def _log(name: str, version: int, setting: Setting) -> Path:

@@ -59,6 +59,7 @@ from typing import Any
 import torch
 
 from herdsman.errors import InputError
+from herdsman.events import EVENTS, EventLog
 from herdsman.files import read_json, write_json, write_jsonl
 from herdsman.generation.engine import Engine
 from herdsman.generation.sampling import Sampling
@@ -80,7 +81,7 @@ from herdsman.posttraining.measure import answer_rows
 from herdsman.posttraining.options import FineTuneOptions, PosttrainOptions
 from herdsman.posttraining.preferences import Preference, Response, rank
 from herdsman.posttraining.prompts import PromptBook, make_prompts
-from herdsman.posttraining.reward import RewardModel, preference_rows, score_dialogs, train_reward
+from herdsman.posttraining.reward import preference_rows, score_dialogs, train_reward
 from herdsman.posttraining.sft import train_sft
 from herdsman.synthesis.prompt import Prompt
 from herdsman.synthesis.verify import POLICY
@@ -119,7 +120,7 @@ def posttrain(options: PosttrainOptions, work: Work, device: torch.device) -> No
             do="train the seed policy longer, or raise the number of prompts or sampling.samples_per_prompt",
         )
     write_jsonl(work.out / "preferences.jsonl", (preference.as_json() for preference in preferences))
-    reward_folder = work.scratch / "reward"
+    reward_folder = work.scratch / "reward" / MODEL
     train_reward(steps.models["base"], learnt, steps.tokenizer, options.reward, steps.setting, reward_folder)
 
     groups = list(sampled_candidates(drawn[to_rank:], "seed", steps.sampling))
@@ -201,6 +202,7 @@ class _Steps:
             progress=work.progress,
             seed=work.seed,
             filler=self.tokenizer.pad,
+            events=EventLog(work.out.parent / EVENTS, stage=work.stage),
         )
 
     def prompts(self) -> PromptBook:
@@ -253,7 +255,7 @@ class _Steps:
         candidates = [candidate for group in groups for candidate in group]
         path = self.work.scratch / "rewards.json"
         if not path.exists():
-            model = RewardModel.load(self.work.scratch / "reward", self.device)
+            model = load_model(self.work.scratch / "reward" / MODEL, self.device)
             dialogs = [(c.sample.messages[:-1], c.sample.messages[-1].content) for c in candidates]
             dialogs += [(p.messages, response) for p in held_out for response in (p.responses[0], p.responses[-1])]
             write_json(

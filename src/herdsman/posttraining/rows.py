@@ -12,6 +12,7 @@ from torch import Tensor
 from herdsman.synthesis.prompt import generator
 from herdsman.tokens.chat import Kind, Message, encode
 from herdsman.tokens.tokenizer import Tokenizer
+from herdsman.training.objective import Batch
 
 SFT_KINDS = frozenset((Kind.BODY, Kind.CALL, Kind.END))
 """What SFT and DPO's likelihood term train: what the assistant writes, and that it stops."""
@@ -41,34 +42,22 @@ def response_row(tokenizer: Tokenizer, prompt: Sequence[Message], response: str)
     return Row(ids, [int(Kind.PROMPT)] * start + list(map(int, kinds[start:])))
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Rows filled up on the right; attention is causal, so no row sees its filling.
+def pad(rows: Sequence[Row], filler: int, device: torch.device, kinds: frozenset[Kind] = SFT_KINDS) -> Batch:
+    """A batch of rows, filled up on the right; attention is causal, so no row sees its filling.
 
-    Attributes:
-        tokens: [rows, seq], all but each row's last token.
-        targets: [rows, seq], the token after each.
-        kinds: [rows, seq], the kind of each target; PROMPT where the row has ended.
-        last: [rows], place in the unshortened row of its last token.
+    Its tokens are all but each row's last; by token it holds `targets`, the token after each, `kinds`, the kind of each
+    target (PROMPT where the row has ended), and `weights`, 1 where that is one of `kinds`.
     """
-
-    tokens: Tensor
-    targets: Tensor
-    kinds: Tensor
-    last: Tensor
-
-    def trained(self, kinds: frozenset[Kind]) -> Tensor:
-        """[rows, seq] of bool: where the target is of these kinds."""
-        return torch.isin(self.kinds, torch.tensor(sorted(kinds), device=self.kinds.device))
-
-
-def pad(rows: Sequence[Row], filler: int, device: torch.device) -> Batch:
-    """Makes a batch of rows."""
     longest = max(len(row.ids) for row in rows)
     ids = torch.tensor([row.ids + [filler] * (longest - len(row.ids)) for row in rows], device=device)
-    kinds = torch.tensor([row.kinds + [int(Kind.PROMPT)] * (longest - len(row.ids)) for row in rows], device=device)
-    last = torch.tensor([len(row.ids) - 1 for row in rows], device=device)
-    return Batch(ids[:, :-1], ids[:, 1:], kinds[:, 1:], last)
+    found = torch.tensor([row.kinds + [int(Kind.PROMPT)] * (longest - len(row.ids)) for row in rows], device=device)
+    fields = {"targets": ids[:, 1:], "kinds": found[:, 1:], "weights": are(found[:, 1:], kinds).float()}
+    return Batch(ids[:, :-1], None, fields)
+
+
+def are(found: Tensor, kinds: frozenset[Kind]) -> Tensor:
+    """Where a tensor of kinds holds one of these, of bool."""
+    return torch.isin(found, torch.tensor(sorted(kinds), device=found.device))
 
 
 def length_batches(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:

@@ -12,8 +12,8 @@ from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from herdsman.files import read_json
 from herdsman.model.count import count_parameters
+from herdsman.model.huggingface import NAMES, read_weights
 from herdsman.model.options import ModelOptions
-from herdsman.release.huggingface import hugging_face_name
 from herdsman.tokens.chat import Message, encode
 from herdsman.tokens.tokenizer import Tokenizer
 
@@ -51,11 +51,11 @@ def check_export(
 
 
 def _weights(folder: Path, model_folder: Path) -> str:
-    ours, exported = load_file(model_folder / "model.safetensors"), load_file(folder / "model.safetensors")
-    if {hugging_face_name(name) for name in ours} != set(exported):
+    ours, exported = load_file(model_folder / "model.safetensors"), dict(read_weights(folder))
+    if {NAMES.theirs(name) for name in ours} != set(exported):
         raise RuntimeError("the export does not hold the model's weights")
     for name, tensor in ours.items():
-        if not torch.equal(tensor, exported[hugging_face_name(name)]):
+        if not torch.equal(tensor, exported[NAMES.theirs(name)]):
             raise RuntimeError(f"the export changed {name}")
     config = read_json(model_folder / "config.json")
     expected = count_parameters(ModelOptions(**config["model"]), config["vocab_size"]).total

@@ -28,7 +28,7 @@ WINDOWS_AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Rows:
-    """Training sequences; the last token of each is only a target.
+    """Training sequences; the last token of each is only a target: what follows in its stream.
 
     Attributes:
         tokens: ids, int64 [rows, length + 1]
@@ -142,14 +142,15 @@ class TokenOrder:
         streams = np.empty((count, length), np.int16)
         for row in range(count):
             column, before = 0, None
-            # Packed rows are made of whole documents: nothing of what follows in the stream belongs to them.
-            for span in self.turns.spans(position + row * every * length, length, target=not self.packed):
+            for span in self.turns.spans(position + row * every * length, length):
                 stream = self.streams.streams[span.stream]
                 streams[row, column : column + span.tokens] = self.streams.numbers[span.stream]
                 for start, size in self._reading[span.stream].pieces(span.at, span.tokens):
                     if start is not None:
                         begins[row, column] = (span.stream, start) != before
-                        tokens[row, column : column + size] = stream.read(start, size)
+                        # The last target is what follows in the document, whatever the run goes on with.
+                        more = column + size == length and start + size < stream.tokens
+                        tokens[row, column : column + size + more] = stream.read(start, size + more)
                         before = span.stream, start + size
                     column += size
         begins |= tokens == self.streams.bos

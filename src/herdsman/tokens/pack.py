@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from hashlib import blake2b
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +86,8 @@ def _encode_all(work: Work) -> list[Path]:
         raise InputError(
             "no kept documents are here", where=work.inputs["documents"], do="run the documents stage first"
         )
-    threads = max(1, work.workers // len(shards))
     apart = read_json(work.inputs["documents"] / "mix.json")["topics"]
-    encode = partial(encode_shard, work.inputs["tokenizer"], work.scratch / "encoded", threads, apart)
+    encode = partial(encode_shard, work.inputs["tokenizer"], work.scratch / "encoded", apart)
     with work.progress.task("encode", total=len(shards), unit="shards") as task:
         pieces = []
         for piece in map_ordered(encode, shards, min(work.workers, len(shards)), work.engine):
@@ -96,7 +96,7 @@ def _encode_all(work: Work) -> list[Path]:
     return pieces
 
 
-def encode_shard(tokenizer_folder: Path, out: Path, threads: int, apart: list[str], shard: Path) -> Path:
+def encode_shard(tokenizer_folder: Path, out: Path, apart: list[str], shard: Path) -> Path:
     """Encodes one shard of documents into a folder of its own, unless it stands there already. Runs in a worker.
 
     Args:
@@ -116,10 +116,11 @@ def encode_shard(tokenizer_folder: Path, out: Path, threads: int, apart: list[st
     ):
         for batch in documents.iter_batches(ROWS_AT_ONCE, columns=columns):
             training = [row for row in batch.to_pylist() if row["split"] == "train"]
-            encoded = tokenizer.encode_batch([row["text"] for row in training], threads)
+            ids, starts = tokenizer.encode_arrays([row["text"] for row in training])
             rows: list[dict[str, Any]] = []
-            for row, ids in zip(training, encoded, strict=True):
-                tokens = np.array([tokenizer.bos, *ids, tokenizer.end_of_text], dtype)
+            for row, (start, end) in zip(training, pairwise(starts.tolist()), strict=True):
+                tokens = np.empty(end - start + 2, dtype)
+                tokens[0], tokens[1:-1], tokens[-1] = tokenizer.bos, ids[start:end], tokenizer.end_of_text
                 file.write(tokens.data)
                 sizes = {"tokens": len(tokens), "bytes": len(row["text"].encode())}
                 stream = stream_of(row["category"], row["topic"], row["tier"], apart)

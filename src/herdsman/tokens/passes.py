@@ -1,16 +1,18 @@
-"""Plain concatenation: a stream read from front to back, again and again, each time in another order."""
+"""Plain concatenation: a stream read block by block, again and again, each time in another order."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from herdsman.tokens.shards import Intervals
 from herdsman.tokens.shuffle import order_of_epoch
 
-MOST_RUNS = 4096
+MOST_RUNS = 1 << 20
 
 
 class Piece(NamedTuple):
@@ -31,12 +33,14 @@ class Covered(NamedTuple):
 class Passes:
     """The endless sequence of tokens that a stream gives to a run.
 
-    The first pass goes from front to back: documents lie shuffled already, and disks and object stores like it best.
-    For later passes the stream is cut into runs of whole blocks, at most 4,096, which are shuffled anew each time; so
-    what is trained together changes, reading stays sequential over long stretches, and what a pass has taken so far can
-    be said exactly in a moment. Each pass is cut from where the last one ended, the stream being a ring: the part of a
-    run that is left over comes first in the cutting of the next pass. So in a pass no token comes twice, and after it
-    none has come more than once more often than another. A stream shorter than a block just goes round.
+    The stream is cut into runs of whole blocks, which are shuffled anew for each pass. A run is one block as long as
+    there are no more than a million of them, so that a batch does not hold one long document in block after block.
+    Larger streams are read from front to back in the first pass: disks and object stores like it best, their documents
+    lie shuffled, and what has been read of them so far is counted in a moment.
+
+    Each pass is cut from where the last one ended, the stream being a ring: the part of a run that is left over comes
+    in the next pass. So in a pass no token comes twice, and after it none has come more than once more often than
+    another. A stream shorter than a block just goes round.
 
     Attributes:
         tokens: of the stream.
@@ -71,17 +75,26 @@ class Passes:
         run, inside = divmod(at, self.run_tokens)
         epoch, of_epoch = divmod(run, self.runs)
         rounds, rest = divmod(epoch * self.runs * self.run_tokens, self.tokens)
-        begins = [self._begin(number) for number in range(run - of_epoch, run + 1)]
-        lengths = [self.run_tokens] * of_epoch + [inside]
-        stretches = [(0, rest)]
-        for begin, length in zip(begins, lengths, strict=True):
-            rounds, start = rounds + length // self.tokens, begin % self.tokens
-            end = start + length % self.tokens
-            stretches += [(start, min(end, self.tokens)), (0, max(0, end - self.tokens))]
-        return Covered(rounds, np.array([(a, b) for a, b in stretches if b > a], np.int64).reshape(-1, 2))
+        lengths = np.full(of_epoch + 1, self.run_tokens)
+        lengths[-1] = inside
+        starts = (epoch * self.runs + self._order(epoch)[: of_epoch + 1]) * self.run_tokens % self.tokens
+        ends = starts + lengths % self.tokens
+        once = np.stack([starts, np.minimum(ends, self.tokens)], axis=1)
+        around = np.stack([np.zeros_like(ends), ends - self.tokens], axis=1)
+        stretches = np.concatenate([once, around, [(0, rest)]])
+        return Covered(rounds + int((lengths // self.tokens).sum()), stretches[stretches[:, 1] > stretches[:, 0]])
 
     def _begin(self, run: int) -> int:
         """Where a run begins on the ring, counted on from the first pass."""
         epoch, number = divmod(run, self.runs)
-        number = int(order_of_epoch(self.runs, self.seed, self.stream, epoch)[number])
-        return (epoch * self.runs + number) * self.run_tokens
+        return (epoch * self.runs + int(self._order(epoch)[number])) * self.run_tokens
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        if not epoch and self.run_tokens > self.block_tokens:
+            return _as_it_lies(self.runs)
+        return order_of_epoch(self.runs, self.seed, self.stream, epoch)
+
+
+@lru_cache(maxsize=64)
+def _as_it_lies(runs: int) -> NDArray[np.int64]:
+    return np.arange(runs)

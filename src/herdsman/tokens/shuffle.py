@@ -23,7 +23,7 @@ def shuffled(size: int, *key: int | str) -> NDArray[np.int64]:
     return np.argsort(numbers, kind="stable").astype(np.int64)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def order_of_epoch(size: int, seed: int, stream: str, epoch: int) -> NDArray[np.int64]:
-    """The order in which the parts of a stream are read in a pass, [size]: as they lie in the first one."""
-    return shuffled(size, seed, stream, epoch) if epoch else np.arange(size)
+    """The order in which the parts of a stream are read in a pass, [size]; kept, since each read asks for it."""
+    return shuffled(size, seed, stream, epoch)

@@ -5,20 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
+from functools import cached_property
+from itertools import accumulate, chain, pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import tiktoken
+from numpy.typing import NDArray
 
 from herdsman.errors import InputError
 from herdsman.parallel import available_cores
+from herdsman.tokens.fast import encode_with, load_fastokens
 from herdsman.tokens.vocabulary import MODEL_FILE, SPLIT_PATTERN, Ranks, read_ranks, special_ids
+
+if TYPE_CHECKING:
+    import fastokens
 
 MOST_CHARACTERS = 400_000
 LONGEST_RUN = 25_000
+# For each token of the vocabulary, tiktoken encodes about so many characters in the time fastokens takes to load.
+WORTH_LOADING = 250
 _RUN = re.compile(r"\S+|\s+")
-# Runs are looked for only where one begins, so that the search is linear in the text.
-_TOO_LONG = re.compile(rf"(?<!\S)\S{{{LONGEST_RUN + 1}}}|(?<!\s)\s{{{LONGEST_RUN + 1}}}")
 
 
 class Tokenizer:
@@ -26,6 +34,10 @@ class Tokenizer:
 
     Ids below the number of BPE tokens are pieces of text, the 256 after them are special tokens. Text never becomes a
     special token: `<|eot_id|>` in a document is ten characters like any others.
+
+    The first texts are encoded by tiktoken, which is loaded at once. When so much text has come that it pays, fastokens
+    is loaded and goes on, with the same ids; where it is not installed, tiktoken does all the work. A tokenizer can be
+    used in several threads and sent to other processes.
 
     Attributes:
         vocab_size: number of ids, special tokens included: the rows of an embedding table.
@@ -46,9 +58,14 @@ class Tokenizer:
         self.eot = self.special["<|eot_id|>"]
         self.python_tag = self.special["<|python_tag|>"]
         self.stop_ids = frozenset((self.end_of_text, self.eom, self.eot))
-        self._encoding = tiktoken.Encoding(
+        self._ranks = ranks
+        self._tiktoken = tiktoken.Encoding(
             "herdsman", pat_str=SPLIT_PATTERN, mergeable_ranks=dict(ranks), special_tokens=self.special
         )
+        self._characters_before_fast = WORTH_LOADING * len(ranks)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Tokenizer, (self._ranks,)
 
     @classmethod
     def load(cls, folder: Path | str) -> Tokenizer:
@@ -65,17 +82,53 @@ class Tokenizer:
 
         Lone surrogates, which are no characters, are read as U+FFFD.
         """
-        if len(text) <= LONGEST_RUN:
-            return self._encoding.encode_ordinary(text)
-        return list(chain.from_iterable(map(self._encoding.encode_ordinary, guarded(text))))
+        fast = self._fast_after(len(text))
+        if fast is None:
+            return self._with_tiktoken(text)
+        ids: list[int] = _with_fastokens(fast, [text])[0].tolist()
+        return ids
 
     def encode_batch(self, texts: Iterable[str], threads: int | None = None) -> list[list[int]]:
-        """Ids of many texts, encoded on several threads (all cores if not said)."""
-        threads = threads or available_cores()
-        if threads == 1:
-            return list(map(self.encode, texts))
-        with ThreadPoolExecutor(threads) as pool:
-            return list(pool.map(self.encode, texts))
+        """Ids of many texts.
+
+        Args:
+            threads: for tiktoken (all cores if not said); fastokens does better with one, and uses no more.
+        """
+        texts = list(texts)
+        fast = self._fast_after(sum(map(len, texts)))
+        if fast is None:
+            with ThreadPoolExecutor(threads or available_cores()) as pool:
+                return list(pool.map(self._with_tiktoken, texts))
+        ids, starts = _with_fastokens(fast, texts)
+        return [ids[start:end].tolist() for start, end in pairwise(starts.tolist())]
+
+    def encode_arrays(self, texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+        """Ids of many texts as arrays, without a Python number for each.
+
+        Returns:
+            ids: [tokens], of all texts in their order.
+            starts: [texts + 1]; those of text i are `ids[starts[i] : starts[i + 1]]`.
+        """
+        fast = self._fast_after(sum(map(len, texts)))
+        if fast is None:
+            encoded = list(map(self._with_tiktoken, texts))
+            starts = np.array([0, *accumulate(map(len, encoded))], np.int64)
+            return np.fromiter(chain.from_iterable(encoded), np.uint32, starts[-1]), starts
+        return _with_fastokens(fast, texts)
+
+    def _with_tiktoken(self, text: str) -> list[int]:
+        if len(text) <= LONGEST_RUN:
+            return self._tiktoken.encode_ordinary(text)
+        return list(chain.from_iterable(map(self._tiktoken.encode_ordinary, guarded(text))))
+
+    def _fast_after(self, characters: int) -> fastokens.Tokenizer | None:
+        """The fast encoder, if there is one and with these characters enough have come for it to be loaded."""
+        self._characters_before_fast -= characters
+        return self._fast if self._characters_before_fast < 0 else None
+
+    @cached_property
+    def _fast(self) -> fastokens.Tokenizer | None:
+        return load_fastokens(self._ranks)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of the ids; special tokens are shown as their names, broken UTF-8 as U+FFFD.
@@ -92,12 +145,25 @@ class Tokenizer:
             InputError: an id is not in the vocabulary.
         """
         try:
-            return self._encoding.decode_bytes(ids)
+            return self._tiktoken.decode_bytes(ids)
         except (KeyError, OverflowError) as error:
             raise InputError(
                 f"there is an id that is not in the vocabulary of {self.vocab_size} ids",
                 do="use the tokenizer that these ids were made with",
             ) from error
+
+
+def _with_fastokens(fast: fastokens.Tokenizer, texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    pieces: list[str] = []
+    ends = [0]
+    for text in texts:
+        if len(text) <= LONGEST_RUN:
+            pieces.append(text)
+        else:
+            pieces.extend(guarded(text))
+        ends.append(len(pieces))
+    ids, starts = encode_with(fast, pieces)
+    return ids, starts[ends]
 
 
 def guarded(text: str) -> Iterator[str]:
@@ -108,12 +174,19 @@ def guarded(text: str) -> Iterator[str]:
     for start in range(0, len(text), MOST_CHARACTERS):
         part = text[start : start + MOST_CHARACTERS]
         cut = 0
-        if _TOO_LONG.search(part):
+        if _may_hold_long_runs(part):
             for run in _RUN.finditer(part):
                 for place in range(run.start() + LONGEST_RUN, run.end(), LONGEST_RUN):
                     yield part[cut:place]
                     cut = place
         yield part[cut:]
+
+
+def _may_hold_long_runs(text: str) -> bool:
+    """False if no run is too long: one that is goes on for more than half its length from one of these places on."""
+    half = LONGEST_RUN // 2
+    runs = ((place, _RUN.match(text, place)) for place in range(0, len(text), half))
+    return any(run is not None and run.end() - place > half for place, run in runs)
 
 
 def readable(token: bytes) -> str:

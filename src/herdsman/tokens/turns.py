@@ -86,12 +86,8 @@ class Turns:
         """Number of the section that a position is in."""
         return bisect_right(self.sections, position, key=lambda section: section.first) - 1
 
-    def spans(self, position: int, tokens: int, target: bool = False) -> Iterator[Span]:
+    def spans(self, position: int, tokens: int) -> Iterator[Span]:
         """Who gives so many tokens from a position on.
-
-        Args:
-            target: whether one more token follows. It opens no new block but comes as if the block before had gone on:
-                it is only a target, and in the stream it is the one that follows.
 
         Raises:
             IndexError: the run has no such positions.
@@ -106,8 +102,7 @@ class Turns:
             take = min(tokens, self.block_tokens - inside)
             if number + 1 < len(self.sections):
                 take = min(take, self.sections[number + 1].first - position)
-            at = section.given.get(stream, 0) + turn * self.block_tokens + inside
-            yield Span(stream, at, take + (target and take == tokens))
+            yield Span(stream, section.given.get(stream, 0) + turn * self.block_tokens + inside, take)
             position, tokens = position + take, tokens - take
 
     def given(self, position: int) -> dict[str, int]:

@@ -66,6 +66,18 @@ def read_ranks(path: Path | str) -> dict[bytes, int]:
     return ranks
 
 
+def extend(base: Ranks, learned: Ranks, most_tokens: int) -> dict[bytes, int]:
+    """A vocabulary with the base's tokens, at their ids, and after them those learned tokens that it lacks.
+
+    The way of Llama 3 (section 3.2), as its own vocabulary shows: 678 of its tokens are no merge of earlier ones, for
+    they were learned apart. The base's merges rank before all new ones, so a text is first cut as the base cuts it, and
+    then some neighbours are joined: no text takes more tokens than before, and one in which no new token occurs takes
+    the same ones.
+    """
+    new = sorted((token for token in learned if token not in base), key=lambda token: learned[token])[:most_tokens]
+    return {**base, **{token: len(base) + place for place, token in enumerate(new)}}
+
+
 def write_ranks(path: Path | str, ranks: Ranks) -> None:
     """Writes a `tokenizer.model`."""
     with atomic_open(path) as file:
@@ -73,11 +85,11 @@ def write_ranks(path: Path | str, ranks: Ranks) -> None:
             file.write(base64.b64encode(token) + f" {rank}\n".encode())
 
 
-def last_merge(token: bytes, ranks: Ranks) -> tuple[bytes, bytes]:
+def last_merge(token: bytes, ranks: Ranks) -> tuple[bytes, bytes] | None:
     """The two tokens whose merge gives this one when only the tokens ranked before it are known.
 
-    Raises:
-        ValueError: the token is a single byte, or the tokens before it do not lead to it.
+    None for a single byte, and for a token that those before it do not lead to: it occurs only where it is all of a
+    piece that the splitting rule cuts. There are such tokens in vocabularies put together from several trainings.
     """
     parts = [bytes([byte]) for byte in token]
     while len(parts) > 2:
@@ -86,24 +98,17 @@ def last_merge(token: bytes, ranks: Ranks) -> tuple[bytes, bytes]:
         if rank >= ranks[token]:
             break
         parts[place : place + 2] = [parts[place] + parts[place + 1]]
-    if len(parts) != 2:
-        raise ValueError(f"{token!r} is not a merge of two tokens ranked before it")
-    return parts[0], parts[1]
+    return (parts[0], parts[1]) if len(parts) == 2 else None
 
 
-def write_huggingface(path: Path | str, ranks: Ranks) -> None:
-    """Writes a `tokenizer.json` that gives tiktoken's ids for any tiktoken vocabulary.
+def byte_level(ranks: Ranks) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Tokens in GPT-2's letters with their ids, and the merges that give tiktoken's ids, as Hugging Face writes them.
 
     tiktoken joins two neighbours whenever their bytes together are a token, Hugging Face only where the pair is listed.
     So every split of a token into two tokens is listed, in the order of ranks: 280,147 pairs for Llama 3's vocabulary,
-    as in Meta's own export. For a vocabulary learned here one pair a token would do, since a token can only ever come
-    about in one way; for one that was put together from several trainings it would not.
-
-    Unlike `Tokenizer.encode`, Hugging Face's encoder reads the names of special tokens in a text as special tokens,
-    and it prepends `<|begin_of_text|>` unless told otherwise.
+    as in Meta's own export. For a vocabulary learned in one go one pair a token would do, since a token can only ever
+    come about in one way; for one that was put together from several trainings it would not.
     """
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
-
     letters = _byte_letters()
     written = {token: "".join(letters[byte] for byte in token) for token in ranks}
     merges: list[tuple[str, str]] = []
@@ -111,7 +116,18 @@ def write_huggingface(path: Path | str, ranks: Ranks) -> None:
         splits = [(token[:i], token[i:]) for i in range(1, len(token)) if token[:i] in ranks and token[i:] in ranks]
         splits.sort(key=lambda split: (ranks[split[0]], ranks[split[1]]))
         merges += [(written[left], written[right]) for left, right in splits]
-    vocabulary = {written[token]: rank for token, rank in ranks.items()}
+    return {written[token]: rank for token, rank in ranks.items()}, merges
+
+
+def write_huggingface(path: Path | str, ranks: Ranks) -> None:
+    """Writes a `tokenizer.json` that gives tiktoken's ids for any tiktoken vocabulary.
+
+    Unlike `Tokenizer.encode`, Hugging Face's encoder reads the names of special tokens in a text as special tokens,
+    and it prepends `<|begin_of_text|>` unless told otherwise.
+    """
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+
+    vocabulary, merges = byte_level(ranks)
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [

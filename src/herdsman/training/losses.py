@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -25,25 +24,12 @@ class Loss:
     sums: Mapping[str, Tensor | float] = field(default_factory=dict)
 
 
-def token_logprobs(logits: Tensor, targets: Tensor) -> Tensor:
-    """Log-probability of each target: logits [..., vocab] and targets [...] give [...]."""
-    return torch.gather(logits, -1, targets[..., None])[..., 0] - logits.logsumexp(-1)
-
-
-def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Loss:
-    """Negative log-likelihood of targets [...], each times its weight [...] (1 if left out)."""
-    losses = torch.nn.functional.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none")
-    if weights is None:
-        return Loss(losses.sum(), float(targets.numel()))
-    return Loss((losses * weights.flatten()).sum(), float(weights.sum()))
-
-
 def ranking_loss(chosen: Tensor, rejected: Tensor) -> Loss:
     """Reward model: -log sigmoid(r_chosen - r_rejected), Llama 2's loss without its margin (paper, section 4.1.2).
 
     chosen, rejected: [pairs] rewards.
     """
-    sums = {"accuracy": float((chosen > rejected).sum()), "margin": float((chosen - rejected).detach().sum())}
+    sums = {"accuracy": (chosen > rejected).sum(), "margin": (chosen - rejected).detach().sum()}
     return Loss(-logsigmoid(chosen - rejected).sum(), float(len(chosen)), sums)
 
 

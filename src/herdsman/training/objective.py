@@ -53,6 +53,10 @@ class Head(Protocol):
         """A model with a single output, as a reward model: its value of hidden states [..., dim], [...]."""
         ...
 
+    def likeliest(self, hidden: Tensor) -> Tensor:
+        """The token with the highest score of each of the hidden states [..., dim], [...]."""
+        ...
+
     def row_sums(self, values: Tensor) -> Tensor:
         """Sums of [rows, seq] over the whole sequence, [rows]."""
         ...
@@ -67,8 +71,11 @@ class Objective(Protocol):
             over tokens.
     """
 
-    figures: tuple[str, ...]
-    by_row: bool
+    @property
+    def figures(self) -> tuple[str, ...]: ...
+
+    @property
+    def by_row(self) -> bool: ...
 
     def __call__(self, head: Head, hidden: Tensor, batch: Batch) -> Loss:
         """Sums over the tokens or rows of this batch, from hidden states [rows, seq, dim] after the final norm."""
@@ -120,3 +127,17 @@ class NextToken:
                 )
                 sums |= {f"{name}.{stream}": each[number] for number, stream in enumerate(self.streams)}
         return Loss(total, weights.sum(), sums)
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """The share of rows whose trained targets are all the likeliest tokens; measured, not to be trained on."""
+
+    figures: tuple[str, ...] = ()
+    by_row: bool = True
+
+    def __call__(self, head: Head, hidden: Tensor, batch: Batch) -> Loss:
+        asked = batch.by_token["weights"] > 0
+        missed = head.row_sums((asked & (head.likeliest(hidden) != batch.by_token["targets"])).float())
+        wanted = head.row_sums(asked.float()) > 0
+        return Loss((wanted & (missed == 0)).float().sum(), wanted.float().sum())

@@ -63,7 +63,7 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
         else:
             fast = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
         return torch.bfloat16 if fast else torch.float32
-    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+    return torch.float32 if precision == "float32" else torch.bfloat16
 
 
 def matmul_precision(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:

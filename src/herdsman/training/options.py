@@ -9,6 +9,9 @@ from pydantic import Field, field_validator, model_validator
 
 from herdsman.documents.mix_options import CATEGORIES
 from herdsman.options import Options
+from herdsman.training.checkpoints.options import CheckpointOptions
+from herdsman.training.health.options import HealthOptions
+from herdsman.training.parallel.layout import LayoutOptions
 
 
 class OptimizerOptions(Options):
@@ -78,6 +81,9 @@ class Phase(Options):
     )
     gate: GateOptions | None = Field(
         None, description="What must have been reached before the next phase begins; nothing if left out."
+    )
+    layout: LayoutOptions | None = Field(
+        None, description="How the model is spread over processes in this phase, if not as `pretrain.layout` says."
     )
     average_checkpoints: int = Field(
         0, ge=0, description="Checkpoints, spread evenly over `average_share` of the phase, that are averaged."
@@ -154,11 +160,25 @@ class PretrainOptions(Options):
     micro_batch_tokens: int = Field(
         8192, gt=0, description="Tokens that go through the model at once; at least one sequence."
     )
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
+    precision: Literal["auto", "float32", "bfloat16", "float8"] = Field(
         "auto",
-        description="Precision of matrix products; `auto` takes bfloat16 where the machine multiplies it in hardware.",
+        description="Precision of matrix products; `auto` takes bfloat16 where the machine multiplies it in hardware; "
+        "`float8` those of the blocks in 8 bits, scaled by row, on GPUs that have it.",
     )
-    checkpoint_seconds: float = Field(600, gt=0, description="Time between checkpoints to resume from.")
+    attention: Literal["auto", "dense", "by_document", "flex", "varlen"] = Field(
+        "auto",
+        description="How attention is computed: `dense` with a written mask, `by_document` one after the other, `flex` "
+        "and `varlen` on CUDA; `auto` takes what is fastest there.",
+    )
+    recompute: Literal["none", "selective", "full"] = Field(
+        "none",
+        description="What the backward pass computes again to save memory: `selective` all but matrix products and "
+        "attention, `full` whole blocks.",
+    )
+    compile: bool = Field(False, description="Compile each block with torch.compile.")
+    layout: LayoutOptions = Field(LayoutOptions(), description="How the model is spread over processes.")
+    checkpoints: CheckpointOptions = Field(CheckpointOptions(), description="What a run resumes from.")
+    health: HealthOptions = Field(HealthOptions(), description="Spikes, slow ranks, hangs.")
     validations: int = Field(20, ge=1, description="Times the held-out loss is measured over the run.")
     validation_tokens: int = Field(1_000_000, gt=0, description="Held-out tokens each time, at most.")
     samples: int = Field(5, ge=0, description="Times the model is asked to continue the sample prompts over the run.")

@@ -8,11 +8,14 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
+from torch import distributed
 
 from herdsman.errors import HerdsmanError
 from herdsman.training.health.options import SpikeOptions
 from herdsman.training.health.rollback import LeftOut
 from herdsman.training.health.spikes import SpikeDetector, Verdict
+from tests.processes import run
 
 KEEP, SKIP, ROLL_BACK = Verdict.KEEP, Verdict.SKIP, Verdict.ROLL_BACK
 
@@ -97,7 +100,7 @@ def test_a_loss_that_creeps_up_rolls_back() -> None:
         if given[-1] is ROLL_BACK:
             break
     assert given[-1] is ROLL_BACK
-    assert 150 < len(given) < 350
+    assert 150 < len(given) < 450
     assert "stays at" in detector.reason
 
 
@@ -147,3 +150,24 @@ def test_rolling_back_to_one_place_again_and_again_stops_the_run() -> None:
     with pytest.raises(HerdsmanError, match="does not get past step 1002: the loss is nan") as error:
         left_out.add(step=1002, begin=20, end=30, reason="the loss is nan")
     assert "learning rate" in str(error.value)
+
+
+def steps_with_one_bad_rank() -> tuple[list[Verdict], float]:
+    """A parameter trained by gradients that all ranks sum up; on rank 1 one of them is not a number."""
+    detector, weight = SpikeDetector(SpikeOptions()), 1.0
+    given = []
+    for step in range(20):
+        gradient = math.nan if (distributed.get_rank(), step) == (1, 7) else 0.1
+        sums = torch.tensor([weight**2, gradient])
+        distributed.all_reduce(sums)
+        given.append(detector.judge(float(sums[0]), abs(float(sums[1]))))
+        if given[-1] is KEEP:
+            weight -= 0.1 * float(sums[1])
+    return given, weight
+
+
+def test_a_gradient_that_is_no_number_on_one_rank_is_skipped_on_all() -> None:
+    (given, weight), other = run(steps_with_one_bad_rank, 2)
+    assert given == [KEEP] * 7 + [SKIP] + [KEEP] * 12
+    assert weight == pytest.approx(1 - 19 * 0.02)
+    assert other == (given, weight)

@@ -64,8 +64,8 @@ def test_names_the_hung_rank_in_20_of_20_cases(tmp_path: Path) -> None:
         world = draw.choice((2, 3, 4))
         place = ("reduce", "pair", "gather", "send")[number % 4]
         victim = draw.randrange(world - (place == "pair" and world == 3))
-        cases.append((world, victim, draw.randrange(STEPS), place, "stopped" if number % 5 == 4 else "asleep"))
-    with ThreadPoolExecutor(4) as pool:
+        cases.append((world, victim, draw.randrange(STEPS - 1), place, "stopped" if number % 5 == 4 else "asleep"))
+    with ThreadPoolExecutor(5) as pool:
         verdicts = list(pool.map(verdict_of, [tmp_path / str(number) for number in range(20)], cases))
     named = [verdict["ranks"] for verdict in verdicts]
     assert named == [[victim] for _, victim, *_ in cases], list(zip(cases, verdicts, strict=True))

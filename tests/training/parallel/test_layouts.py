@@ -9,8 +9,8 @@ import torch
 
 from herdsman.model.options import ModelOptions
 from herdsman.training.objective import NextToken
+from herdsman.training.parallel.build import lay_out
 from herdsman.training.parallel.layout import Layout, LayoutOptions
-from herdsman.training.parallel.model import ParallelModel
 from tests.processes import run
 from tests.training.parallel.reference import OPTIONS, STEPS, TIED, VOCAB, cut, fill, optimizer_of, reference, rows_of
 
@@ -38,7 +38,7 @@ def train(
 ) -> tuple[list[float], list[float], dict[str, torch.Tensor]]:
     """On a rank: losses, norms, and this rank's weights after the steps, put together over its shards."""
     world = torch.distributed.get_world_size()
-    model = ParallelModel(options, VOCAB, Layout.of(layout, world), torch.device("cpu"), fill(options))
+    model = lay_out(options, VOCAB, Layout.of(layout, world), torch.device("cpu"), fill(options))
     optimizer = optimizer_of([parameter for _, parameter in model.named_parameters()])
     losses, norms = [], []
     for step in range(STEPS):

@@ -12,8 +12,8 @@ from herdsman.model.llama import Llama
 from herdsman.training.objective import NextToken
 from herdsman.training.optimizer import make_optimizer, set_learning_rate
 from herdsman.training.options import OptimizerOptions
+from herdsman.training.parallel.build import lay_out
 from herdsman.training.parallel.layout import Layout, LayoutOptions
-from herdsman.training.parallel.model import ParallelModel
 from tests.processes import run
 from tests.training.parallel.reference import STEPS, TIED, VOCAB, cut, fill, rows_of
 
@@ -24,7 +24,7 @@ MUON = OptimizerOptions(name="muon", epsilon=1e-3, momentum_warmup_steps=2)
 def train(layout: LayoutOptions) -> dict[str, Tensor]:
     """This rank's weights after the steps, put together over its shards."""
     world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-    model = ParallelModel(TIED, VOCAB, Layout.of(layout, world), torch.device("cpu"), fill(TIED))
+    model = lay_out(TIED, VOCAB, Layout.of(layout, world), torch.device("cpu"), fill(TIED))
     optimizer = make_optimizer(model.named_parameters(), MUON)
     set_learning_rate(optimizer, 1e-2)
     for step in range(STEPS):

@@ -10,14 +10,17 @@ from herdsman.release.journey import Journey, Record
 
 TOKENIZER_TITLE = "A vocabulary of its own"
 TOKENS_TITLE = "Packing tokens"
+MOST_LANGUAGES = 16
 
 
 def tokenizer_lead(record: Record) -> str:
     rate = record.get("held_out.bytes_per_token")
-    sentence = (
-        f"{figures.count(record.get('vocabulary.bpe_tokens', 0))} pieces of text, learned from "
-        f"{figures.size(record.get('trained_on.bytes', 0))} of documents"
-    )
+    sentence = f"{figures.count(record.get('vocabulary.bpe_tokens', 0))} pieces of text"
+    if learned_bytes := record.get("trained_on.bytes", 0):
+        sentence += f", learned from {figures.size(learned_bytes)} of documents"
+    if new_tokens := record.get("extension.new_tokens", 0):
+        languages = len(record.get("extension.languages", []))
+        sentence += f", the last {figures.count(new_tokens)} for {languages} more language{'s' * (languages != 1)}"
     return sentence + (f"; on unseen text a token stands for {rate:.2f} bytes." if rate else ".")
 
 
@@ -39,6 +42,7 @@ def tokenizer_blocks(journey: Journey) -> list[Block]:
                 note="Higher is better: the same text in fewer tokens. Measured on held-out documents.",
             )
         )
+    found += _languages(record)
     vocabulary = record.get("vocabulary", {})
     if vocabulary.get("bpe_tokens", 0) < vocabulary.get("asked", 0):
         items_note = f"{vocabulary['asked']:,} were asked for; the text holds no more merges."
@@ -55,6 +59,26 @@ def tokenizer_blocks(journey: Journey) -> list[Block]:
     if merges:
         found.append(Fold("Inside the vocabulary", inside))
     return found
+
+
+def _languages(record: Record) -> list[Block]:
+    """Compression of the languages with the most text, and what it was before the vocabulary was extended."""
+    rows = [row for row in record.get("by_language", []) if row["bytes_per_token"]][:MOST_LANGUAGES]
+    if len(rows) < 2:
+        return []
+    bars = [
+        Bar(
+            row["language"],
+            row["bytes_per_token"],
+            f"{row['bytes_per_token']:.2f}",
+            f"{1 - row['tokens'] / row['base_tokens']:.1%} fewer tokens" if "base_tokens" in row else "",
+            target=row.get("base_bytes_per_token"),
+        )
+        for row in rows
+    ]
+    mark = "before the vocabulary was extended" if record.get("extension.new_tokens", 0) else ""
+    note = "Letters of some scripts take one byte, of others two or three, so rows do not compare with each other."
+    return [Bars("Bytes a token, by language", bars, note=note, mark=mark)]
 
 
 def tokens_lead(record: Record) -> str:

@@ -167,10 +167,10 @@ class Checkpoints:
         self._settle()
         for step, tier in self._candidates(tensors):
             manifest = tier.check(step)
-            mine = manifest if isinstance(manifest, str) else None
-            reason = next((reason for reason in self._shared.ranks.gather(mine) if reason), None)
+            reasons = self._shared.ranks.gather(manifest if isinstance(manifest, str) else None)
+            rank, reason = next(((rank, reason) for rank, reason in enumerate(reasons) if reason), (0, None))
             if reason or isinstance(manifest, str):
-                self._refuse(tier, step, str(reason))
+                self._refuse(tier, step, f"on rank {rank}, {reason}" if tier is self._local else str(reason))
                 continue
             tier.read(step, manifest, tensors, self._ranks.rank, self._ranks.world)
             self._forget_after(step)
@@ -254,7 +254,8 @@ class Checkpoints:
     def _refuse(self, tier: Tier, step: int, reason: str) -> None:
         tier.refused.add(step)
         self.refused.append((tier.path(step), reason))
-        logger.warning("%s: this checkpoint is torn and is not loaded (%s)", tier.path(step), reason)
+        if tier is self._local or self._ranks.rank == 0:
+            logger.warning("%s: this checkpoint is torn and is not loaded (%s)", tier.path(step), reason)
 
     def _forget_after(self, step: int) -> None:
         """What is newer than what was loaded belongs to a past that no longer leads here."""

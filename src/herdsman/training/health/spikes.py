@@ -91,13 +91,13 @@ class SpikeDetector:
         return ""
 
     def _sustained_rise(self, loss: float) -> str:
-        """Looks, once every half window, whether the last two medians are well above the lowest one of late."""
+        """Looks, once every half window, whether the last three medians are well above the lowest one of late."""
         self.half.append(loss)
         if len(self.half) < self.options.window_steps // 2:
             return ""
         self.plateaus.append(median(self.half))
         self.half = []
-        now, lowest = min(list(self.plateaus)[-2:]), min(self.plateaus)
+        now, lowest = min(list(self.plateaus)[-3:]), min(self.plateaus)
         if now - lowest > max(self.options.sustained_rise * abs(lowest), 4 * self.loss.sigma()):
             return f"the loss stays at {now:.4g} after {lowest:.4g}"
         return ""

@@ -36,7 +36,9 @@ MARK, VERDICT = "hang", "hang.json"
 
 
 class Watchdog:
-    """Watches over one rank from the moment it is made; `close` it when training is over.
+    """Watches over one rank from the moment it is made.
+
+    `close` it when training is over, after a last collective: a rank that is done while others hang looks silent.
 
     Args:
         folder: of this attempt, seen by all ranks; what an earlier attempt left in it is taken for a hang of this one.
@@ -55,6 +57,7 @@ class Watchdog:
         folder.mkdir(parents=True, exist_ok=True)
         self.step, self.phase = 0, "start"
         self.limit_seconds, self.beat_at = options.first_step_seconds, time.monotonic()
+        self._write_heartbeat(0.0)
         self.closed = threading.Event()
         self.thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self.thread.start()
@@ -75,7 +78,7 @@ class Watchdog:
         self.thread.join()
 
     def _watch(self) -> None:
-        written = -HEARTBEAT_SECONDS
+        written = time.monotonic()
         while not self.closed.wait(min(LOOK_SECONDS, self.options.timeout_seconds / 4)):
             silent_seconds = time.monotonic() - self.beat_at
             if silent_seconds > self.limit_seconds or (self.folder / MARK).exists():

@@ -1,126 +1,61 @@
-"""A model laid out over processes: it takes micro-batches and an objective, and leaves summed gradients."""
+"""A model over processes: it takes micro-batches and an objective, and leaves summed gradients."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Replicate
+from torch.nn.functional import linear
 
-from herdsman.model.attention import choose_backend
-from herdsman.model.likelihood import token_logprobs
-from herdsman.model.llama import Llama, Part
-from herdsman.model.options import ModelOptions
+from herdsman.model.likelihood import likeliest, token_logprobs
+from herdsman.model.llama import Llama
 from herdsman.training.objective import Batch, Objective
 from herdsman.training.optimizer import matmul_precision
-from herdsman.training.parallel.context import GatheredAttention, places_of
-from herdsman.training.parallel.data import shard, synchronise
+from herdsman.training.parallel.context import places_of
+from herdsman.training.parallel.data import synchronise
 from herdsman.training.parallel.layout import Layout
 from herdsman.training.parallel.mesh import Mesh
-from herdsman.training.parallel.pipeline import Pipeline, padded_count, parts, stages_of
-from herdsman.training.parallel.recompute import Recompute, recompute
-from herdsman.training.parallel.tensor import Vocabulary, gather_sequence, split_block, split_ends
-
-Fill = Callable[[str, Tensor], None]
-"""Gives a parameter, known by its name in the whole model, its first values."""
-
-
-@dataclass(frozen=True)
-class Running:
-    """How the layers run.
-
-    Attributes:
-        precision: dtype of matrix products.
-        attention: name of the back-end.
-        compile: whether blocks are compiled.
-        fp8: whether the blocks' matrix products run in 8 bits.
-    """
-
-    precision: torch.dtype = torch.float32
-    attention: str = "auto"
-    recompute: Recompute = "none"
-    compile: bool = False
-    fp8: bool = False
+from herdsman.training.parallel.pipeline import Pipeline, padded_count, stages_of
+from herdsman.training.parallel.running import Running
+from herdsman.training.parallel.tensor import Vocabulary, gather_sequence
 
 
 @dataclass
 class Sums:
-    """Sums over all ranks of a step: of the loss, of what it is divided by, and of the objective's figures."""
+    """Sums over all ranks of a step: of the loss, of what it is divided by, of the objective's figures, and of numbers
+    that each rank gave along."""
 
     total: float
     weight: float
     figures: dict[str, float]
+    also: tuple[float, ...] = ()
 
 
 class ParallelModel:
-    """A model over all processes of the default group, or on this one alone if there is none.
-
-    Args:
-        fill: gives every parameter its values, block by block, before it is split: no process ever holds the whole.
+    """A model over all processes of the default group, or on this one alone; `build.lay_out` and `alone` make it.
 
     Attributes:
-        modules: this process's parts of the model.
+        modules: this process's parts of the model, in the order of `pipeline.stages_of`.
         mesh: the mesh of processes, None for one alone.
     """
 
     def __init__(
-        self,
-        options: ModelOptions,
-        vocab_size: int,
-        layout: Layout,
-        device: torch.device,
-        fill: Fill,
-        running: Running = Running(),
+        self, modules: Sequence[Llama], layout: Layout, mesh: Mesh | None, device: torch.device, running: Running
     ):
-        self.options, self.vocab_size, self.layout = options, vocab_size, layout
-        self.device, self.running = device, running
-        self.mesh = Mesh.over(layout, device.type) if Mesh.needed() else None
-        rank = self.mesh.pipeline.get_local_rank() if self.mesh else 0
-        cut = parts(options.layers, layout.stages)
-        self.modules = [self._build(cut[stage], fill) for stage in stages_of(rank, layout)]
+        self.modules, self.layout, self.mesh, self.device, self.running = modules, layout, mesh, device, running
+        self.options, self.vocab_size = modules[0].options, modules[0].vocab_size
+        self.is_scoring = modules[0].is_scoring
         self.pipeline = None
-        if self.mesh and layout.pipeline > 1:
-            self.pipeline = Pipeline(self.modules, layout, self.mesh.pipeline, device)
-        self.last = next((module for module in self.modules if module.part.is_last), None)
+        if mesh and layout.pipeline > 1:
+            self.pipeline = Pipeline(modules, layout, mesh.pipeline, device)
+        self.last = next((module for module in modules if module.part.is_last), None)
         self._tied = self._tied_group()
         self.after_update()
-
-    # Building
-
-    def _build(self, part: Part, fill: Fill) -> Llama:
-        with torch.device("meta"):
-            model = Llama(self.options, self.vocab_size, part)
-        model.cos, model.sin = model.cos.to(self.device), model.sin.to(self.device)
-        backend = choose_backend(self.running.attention, self.device, self.running.precision)
-        if self.mesh and self.layout.context > 1:
-            backend = GatheredAttention(self.mesh.context, backend)
-        model.backend = backend
-        for layer, block in model.blocks.items():
-            _materialise(block, f"blocks.{layer}.", self.device, fill)
-            if self.running.fp8:
-                from herdsman.training.parallel.float8 import to_float8
-
-                to_float8(block)
-            if self.mesh and self.layout.tensor > 1:
-                split_block(block, self.mesh.tensor)
-            recompute(block, self.running.recompute)
-            if self.running.compile:
-                block.compile()
-            self._shard(block)
-        _materialise(model, "", self.device, fill)
-        if self.mesh and self.layout.tensor > 1:
-            split_ends(model, self.mesh.tensor)
-        self._shard(model)
-        return model.train()
-
-    def _shard(self, module: nn.Module) -> None:
-        if self.mesh:
-            shard(module, self.mesh.weights, self.running.precision, self.layout.reshard_after_forward)
 
     # What it is made of
 
@@ -141,28 +76,33 @@ class ParallelModel:
 
     # Running
 
-    def train_step(self, batches: Sequence[Batch], objective: Objective) -> Sums:
+    def train_step(self, batches: Sequence[Batch], objective: Objective, also: tuple[float, ...] = ()) -> Sums:
         """Forward and backward over the micro-batches of this data rank; gradients are left summed, not divided.
 
         All data ranks need as many, and under pipeline parallelism all need one shape.
+
+        Args:
+            also: numbers to be summed over all ranks on the way.
         """
         for module in self.modules:
             module.train()
             module.zero_grad()
-        sums = self._run(batches, objective, train=True)
+        sums = self._run(batches, objective, True, also)
         self._sum_tied()
         return sums
 
     @torch.no_grad()
     def evaluate(self, batches: Sequence[Batch], objective: Objective) -> Sums:
         """The sums of the objective over the micro-batches, without gradients."""
+        for module in self.modules:
+            module.eval()
         sums = self._run(batches, objective, train=False)
         for module in self.modules:
             if self.mesh:
                 module.reshard()  # type: ignore[operator]
         return sums
 
-    def _run(self, batches: Sequence[Batch], objective: Objective, train: bool) -> Sums:
+    def _run(self, batches: Sequence[Batch], objective: Objective, train: bool, also: tuple[float, ...] = ()) -> Sums:
         names = ("total", "weight", *objective.figures)
         # By micro-batch, for torch's pipelines call the loss once more on nothing, to learn its shape.
         figures = torch.zeros(len(batches), len(names), dtype=torch.float64, device=self.device)
@@ -175,7 +115,7 @@ class ParallelModel:
 
         def loss_of(hidden: Tensor, number: int) -> Tensor:
             batch = local[min(number, len(local) - 1)]
-            loss = objective(self, gather_sequence(hidden) if isinstance(hidden, DTensor) else hidden, batch)
+            loss = objective(self, self._whole(hidden), batch)
             if number >= len(local):
                 return loss.total * 0.0
             if counted:
@@ -193,11 +133,12 @@ class ParallelModel:
                 self.pipeline.run(tokens, more, loss_of, count, train)
             else:
                 self._run_alone(batches, local, places, loss_of, train)
-        sums = figures.sum(0)
+        sums = torch.cat((figures.sum(0), torch.tensor(also, dtype=torch.float64, device=self.device)))
         if self.mesh:
             dist.all_reduce(sums)
         total, weight, *others = sums.tolist()
-        return Sums(total, weight, dict(zip(objective.figures, others, strict=True)))
+        count = len(objective.figures)
+        return Sums(total, weight, dict(zip(objective.figures, others, strict=False)), tuple(others[count:]))
 
     def _run_alone(
         self,
@@ -233,17 +174,30 @@ class ParallelModel:
 
     # The head that objectives see
 
-    def logprobs(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def _output(self) -> tuple[Tensor, Vocabulary | None]:
+        """The output matrix, or this rank's rows of it."""
         assert self.last
-        weight, shard = self.last.output_weight, None
+        weight = self.last.output_weight
         if self.mesh and isinstance(weight, DTensor):
-            weight, shard = weight.to_local(), Vocabulary(self.vocab_size, self.mesh.tensor)
+            return weight.to_local(), Vocabulary(self.vocab_size, self.mesh.tensor)
+        return weight, None
+
+    def _whole(self, hidden: Tensor) -> Tensor:
+        return gather_sequence(hidden, self.is_scoring) if isinstance(hidden, DTensor) else hidden
+
+    def logprobs(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        weight, shard = self._output()
         values = token_logprobs(hidden.flatten(0, -2), weight, targets.flatten(), shard)
         logprobs, normaliser = (value.view(targets.shape) for value in values)
         return logprobs, normaliser
 
+    def likeliest(self, hidden: Tensor) -> Tensor:
+        weight, shard = self._output()
+        return likeliest(hidden.flatten(0, -2), weight, shard).view(hidden.shape[:-1])
+
     def scores(self, hidden: Tensor) -> Tensor:
-        raise NotImplementedError
+        assert self.last
+        return linear(hidden.float(), self.last.output_weight.float())[..., 0]
 
     def row_sums(self, values: Tensor) -> Tensor:
         sums = values.sum(-1)
@@ -254,14 +208,20 @@ class ParallelModel:
             sums = sums + (everyone - sums.detach())
         return sums
 
+    def hidden(self, batch: Batch) -> Tensor:
+        """Hidden states of a batch, for a model on one process."""
+        with self._precision():
+            hidden: Tensor = self.modules[0](batch.tokens, None, batch.documents)
+        return hidden
+
     # Gradients
 
     def _tied_group(self) -> dist.ProcessGroup | None:
         """The ranks of the pipeline that hold a copy each of a tied embedding."""
-        if not (self.pipeline and self.mesh and self.options.tied_embeddings):
+        if not (self.pipeline and self.mesh and self.options.tied_embeddings and not self.is_scoring):
             return None
         # Every process must take part in making every group, also those it is not in.
-        lines: list[Any] = [None] * dist.get_world_size()
+        lines: list[tuple[int, ...]] = [()] * dist.get_world_size()
         dist.all_gather_object(lines, tuple(self.mesh.pipeline.mesh.tolist()))
         last = next(
             rank for rank in range(self.layout.pipeline) if self.layout.stages - 1 in stages_of(rank, self.layout)
@@ -313,16 +273,6 @@ class ParallelModel:
         if self.mesh:
             dist.all_reduce(squares)
         return float(squares.sqrt())
-
-
-def _materialise(module: nn.Module, prefix: str, device: torch.device, fill: Fill) -> None:
-    """Gives parameters that are still on the meta device room and values."""
-    for name, parameter in list(module.named_parameters()):
-        if parameter.is_meta:
-            owner, _, last = name.rpartition(".")
-            made = nn.Parameter(torch.empty_like(parameter, device=device))
-            fill(prefix + name, made.data)
-            setattr(module.get_submodule(owner), last, made)
 
 
 def _documents(batch: Batch) -> Tensor:

@@ -13,6 +13,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 from torch.distributed.tensor.parallel import (
     ColwiseParallel,
+    ParallelStyle,
     PrepareModuleInput,
     RowwiseParallel,
     SequenceParallel,
@@ -48,22 +49,28 @@ def split_block(block: nn.Module, mesh: DeviceMesh) -> None:
     )
 
 
-def split_ends(model: Llama, mesh: DeviceMesh) -> None:
-    """Splits embedding, last norm and output, as far as this part of the model has them."""
-    plan = {
+def split_ends(model: Llama, mesh: DeviceMesh, scores: bool) -> None:
+    """Splits embedding, last norm and output, as far as this part of the model has them. A single output is not split:
+    it is the same on all ranks, from the same hidden states."""
+    plan: dict[str, ParallelStyle] = {
         "embedding": RowwiseParallel(input_layouts=Replicate(), output_layouts=Shard(SEQUENCE)),
         "norm": SequenceParallel(),
         "output": ColwiseParallel(),
     }
-    parallelize_module(model, mesh, {name: style for name, style in plan.items() if getattr(model, name) is not None})
+    present = {name: style for name, style in plan.items() if getattr(model, name) is not None}
+    if scores:
+        present.pop("output", None)
+    parallelize_module(model, mesh, present)
 
 
-def gather_sequence(hidden: DTensor) -> Tensor:
+def gather_sequence(hidden: DTensor, scores: bool) -> Tensor:
     """Hidden states split over the sequence to all of them, [batch, seq, dim].
 
-    The gradient of the result is this rank's part of the whole, for each rank scores its share of the vocabulary.
+    The gradient of the result is this rank's part of the whole, for each rank scores its share of the vocabulary; or
+    the whole on every rank, where there is a single output.
     """
-    return hidden.redistribute(placements=[Replicate()]).to_local(grad_placements=[Partial()])
+    gradient = Replicate() if scores else Partial()
+    return hidden.redistribute(placements=[Replicate()]).to_local(grad_placements=[gradient])
 
 
 class Vocabulary:
@@ -84,3 +91,10 @@ class Vocabulary:
         total = local.clone()
         dist.all_reduce(total, group=self.group)
         return total
+
+    def highest(self, local: Tensor, tokens: Tensor) -> Tensor:
+        best = local.clone()
+        dist.all_reduce(best, dist.ReduceOp.MAX, self.group)
+        mine = torch.where(local == best, tokens, torch.iinfo(tokens.dtype).max)
+        dist.all_reduce(mine, dist.ReduceOp.MIN, self.group)
+        return mine
