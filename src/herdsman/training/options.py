@@ -31,8 +31,11 @@ class OptimizerOptions(Options):
     momentum: float = Field(0.95, ge=0, lt=1, description="Muon: decay of the gradient's running mean.")
     momentum_start: float = Field(0.85, ge=0, lt=1, description="Muon: that decay at the first step.")
     momentum_warmup_steps: int = Field(300, ge=0, description="Muon: steps in which it rises to `momentum`.")
-    matrix_rate: float = Field(
-        1.0, gt=0, description="Muon: the matrices' learning rate, as a multiple of the others'."
+    embedding_rate: float = Field(
+        1.0,
+        gt=0,
+        description="Learning rate of embedding and output, as a multiple of the schedule's; narrow models learn "
+        "faster with more than 1.",
     )
     weight_decay: float = Field(
         0.1, ge=0, description="Decoupled decay, a step: this times the learning rate; norms exempt."
