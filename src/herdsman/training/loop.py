@@ -274,6 +274,7 @@ class Training:
                 file.write(json.dumps(row if kept else row | {"skipped": True}) + "\n")
         if self.task:
             self.task.note(f"loss {loss:.3f}")
+            self.task.expect(self.course.steps)
             self.task.update(self.step)
 
     def _tell(self, kind: str, **fields: Any) -> None:
