@@ -122,6 +122,11 @@ class Phase(Options):
 class PretrainOptions(Options):
     """Pretraining: warmup and cosine, then annealing with averaged checkpoints (paper, section 3.4)."""
 
+    start: str | None = Field(
+        None,
+        description="Folder of a model to go on from (`herdsman import` makes them, `pretrain/model` is one) instead "
+        "of random weights; `tokenizer.base` must be its vocabulary.",
+    )
     peak_learning_rate: float | None = Field(
         None, gt=0, description="Learning rate at the end of warmup; by the model's size if left out."
     )
