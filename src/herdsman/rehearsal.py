@@ -103,6 +103,13 @@ def shrink(recipe: Recipe, layout: LayoutOptions | None = None) -> Recipe:
     return Recipe(**small | {"machine": machine | {"processes": processes(pretrain)}})
 
 
+def _on_one_process(recipe: Recipe) -> Recipe:
+    phases = [phase.model_copy(update={"layout": None}) for phase in recipe.pretrain.phases]
+    pretrain = recipe.pretrain.model_copy(update={"layout": LayoutOptions(), "phases": phases})
+    machine = recipe.machine.model_copy(update={"processes": 1})
+    return recipe.model_copy(update={"pretrain": pretrain, "machine": machine})
+
+
 def rehearse(recipe: Recipe, root: Path, progress: Progress, layout: LayoutOptions | None = None) -> list[Proof]:
     """Runs the rehearsal in a folder of its own, from where it stopped if it was started before.
 
@@ -110,7 +117,7 @@ def rehearse(recipe: Recipe, root: Path, progress: Progress, layout: LayoutOptio
         WorkspaceError: the folder holds the rehearsal of another recipe.
     """
     small = shrink(recipe, layout)
-    alone = small.model_copy(update={"machine": small.machine.model_copy(update={"processes": 1})})
+    alone = _on_one_process(small)
     written = root / "recipe.json"
     if written.exists() and read_json(written) != small.model_dump(mode="json"):
         raise WorkspaceError("another rehearsal is here", where=root, do="remove it or choose another folder")
