@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
+from math import lcm, prod
 from typing import Literal
 
 from pydantic import Field
@@ -98,13 +98,24 @@ class Layout:
     def processes(self) -> int:
         return prod((self.tensor, self.context, self.pipeline, self.data))
 
+    @property
+    def sequence_unit_tokens(self) -> int:
+        """Sequences must be multiples of this to be split: in two chunks for each context rank, and each rank's part
+        over the tensor ranks."""
+        return self.context * lcm(2, self.tensor) if self.context > 1 else self.tensor
+
     def check(self, model: ModelOptions, sequence_lengths: list[int]) -> None:
         """Says what cannot be split in this way.
 
         Raises:
             RecipeError: a degree does not divide what it splits.
         """
-        for what, count in (("query heads", model.heads), ("key and value heads", model.kv_heads)):
+        split = {
+            "query heads": model.heads,
+            "key and value heads": model.kv_heads,
+            "feed-forward columns": model.ffn_dim,
+        }
+        for what, count in split.items():
             if count % self.tensor:
                 raise _cannot(f"{count} {what}", f"tensor = {self.tensor}")
         if self.stages > model.layers + 2:
