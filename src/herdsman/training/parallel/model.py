@@ -277,10 +277,20 @@ class ParallelModel:
         for _, parameter in self.named_parameters():
             gradient = parameter.grad
             if gradient is not None:
-                squares += _local_tensor(gradient).float().square().sum().double() / _copies(gradient)
+                squares += _local_tensor(gradient).float().square().sum().double() / self._copies(gradient)
         if self.mesh:
             dist.all_reduce(squares)
         return float(squares.sqrt())
+
+    def _copies(self, tensor: Tensor) -> int:
+        """On how many ranks the same part of a tensor lies. One whose mesh has no tensor axis, as the output that
+        scores, lies on all ranks of that axis."""
+        if not isinstance(tensor, DTensor):
+            return 1
+        copies = self.layout.processes // self.layout.pipeline // tensor.device_mesh.size()
+        for size, placement in zip(tensor.device_mesh.shape, tensor.placements, strict=True):
+            copies *= size if isinstance(placement, Replicate) else 1
+        return copies
 
 
 def _documents(batch: Batch) -> Tensor:
@@ -296,13 +306,3 @@ def _with_rows(tensor: Tensor, rows: int) -> Tensor:
 def _local_tensor(tensor: Tensor | None) -> Tensor:
     assert tensor is not None
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
-def _copies(tensor: Tensor) -> int:
-    """On how many ranks the same part of a tensor lies."""
-    if not isinstance(tensor, DTensor):
-        return 1
-    copies = 1
-    for size, placement in zip(tensor.device_mesh.shape, tensor.placements, strict=True):
-        copies *= size if isinstance(placement, Replicate) else 1
-    return copies
