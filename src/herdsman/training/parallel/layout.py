@@ -119,13 +119,14 @@ class Layout:
             if count % self.tensor:
                 raise _cannot(f"{count} {what}", f"tensor = {self.tensor}")
         if self.stages > model.layers + 2:
-            raise _cannot(f"{model.layers} layers, the embedding and the output", f"{self.stages} pipeline stages")
+            what = f"{model.layers} layers, the embedding and the output"
+            raise _cannot(what, f"{self.stages} pipeline stages", "choose fewer stages")
         for length in sequence_lengths:
-            if self.context > 1 and length % (2 * self.context):
-                raise _cannot(f"a sequence of {length} tokens", f"context = {self.context}, in two chunks each")
-            if length // self.context % self.tensor:
-                raise _cannot(f"{length // self.context} tokens of a sequence", f"tensor = {self.tensor}")
+            if length % self.sequence_unit_tokens:
+                over = f"context = {self.context}, in two chunks each, and tensor = {self.tensor}"
+                do = f"choose a multiple of {self.sequence_unit_tokens} tokens"
+                raise _cannot(f"a sequence of {length} tokens", over, do)
 
 
-def _cannot(what: str, over: str) -> RecipeError:
-    return RecipeError(f"{what} cannot be split evenly over {over}", where="pretrain.layout", do="choose a divisor")
+def _cannot(what: str, over: str, do: str = "choose a divisor") -> RecipeError:
+    return RecipeError(f"{what} cannot be split evenly over {over}", where="pretrain.layout", do=do)

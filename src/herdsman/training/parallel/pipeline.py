@@ -46,7 +46,7 @@ def padded_count(micro_batches: int, layout: Layout) -> int:
 
 
 class _Stage(PipelineStage):
-    """torch's stage, but one that hands no gradients over in evaluation, where V-shaped schedules ask for them still."""
+    """torch's stage, but one that hands no gradients over in evaluation, where V-shaped schedules ask still."""
 
     def get_local_bwd_output(self, mb_index: int) -> Any:
         return super().get_local_bwd_output(mb_index) if self.has_backward else ()
