@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from importlib.util import find_spec
 
 import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from herdsman.errors import MachineError
 from herdsman.training.objective import Batch, NextToken
+from herdsman.training.parallel.float8 import to_float8
 from herdsman.training.parallel.layout import LayoutOptions
 from herdsman.training.parallel.recompute import _KEPT, Recompute
 from herdsman.training.parallel.running import Running
@@ -99,6 +102,8 @@ def on_two_ranks() -> dict[str, tuple[float, dict[str, Tensor]]]:
     for way in WAYS:
         for axis in ("tensor", "context"):
             found[f"{axis} {way}"] = step(LayoutOptions(**{axis: 2}), Running(BF16, recompute=way))
+    for axis in ("data", "tensor", "pipeline") if find_spec("torchao") else ():
+        found[f"float8 {axis}"] = step(LayoutOptions(**{axis: 2}), Running(BF16, fp8=True))
     found["tiny"] = tiny()
     return found
 
@@ -171,6 +176,29 @@ def test_compiled_blocks_compute_the_same() -> None:
     both_loss, both = step(LayoutOptions(), Running(compile=True, recompute="selective"))
     assert both_loss == pytest.approx(loss, abs=1e-6)
     assert distance(both, gradients) < 1e-5
+
+
+@pytest.mark.parametrize("axis", ["data", "tensor", "pipeline"])
+def test_eight_bits_are_as_far_from_32_on_layouts_as_on_one_process(
+    axis: str, two_ranks: list[dict[str, tuple[float, dict[str, Tensor]]]]
+) -> None:
+    """No closer: the least difference before the rounding moves some numbers to others of the few that there are."""
+    pytest.importorskip("torchao")
+    exact_loss, exact = step(LayoutOptions(), Running())
+    _, alone = step(LayoutOptions(), Running(BF16, fp8=True))
+    for found in two_ranks:
+        loss, gradients = found[f"float8 {axis}"]
+        assert loss == pytest.approx(exact_loss, rel=5e-3)
+        far, far_alone = (distance(some, {name: exact[name] for name in gradients}) for some in (gradients, alone))
+        assert far == pytest.approx(far_alone, rel=0.5)
+
+
+def test_a_gpu_without_float8_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torchao")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA A100")
+    with pytest.raises(MachineError, match=r"float8: NVIDIA A100 does not multiply in float8; set pretrain\.precision"):
+        to_float8(torch.nn.Linear(16, 16), torch.device("cuda", 0))
 
 
 def test_eight_bits_learn_nearly_as_well_as_sixteen() -> None:

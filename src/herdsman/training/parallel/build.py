@@ -73,7 +73,7 @@ def _part(
         if running.fp8:
             from herdsman.training.parallel.float8 import to_float8
 
-            to_float8(block, emulate=device.type != "cuda")
+            to_float8(block, device)
         if mesh and mesh.layout.tensor > 1:
             split_block(block, mesh.tensor)
         recompute(block, running.recompute)
