@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def settings(device: torch.device) -> list[Setting]:
     if cuda:
         found += [Setting("compile", replace(plain, compile=True))]
         found += [Setting("compile, recompute selective", replace(plain, compile=True, recompute="selective"))]
-    if _has("torchao"):
+    if find_spec("torchao"):
         found += [Setting("float8", replace(plain, fp8=True))]
         if cuda:
             found += [Setting("float8, compile", replace(plain, fp8=True, compile=True))]
@@ -141,7 +142,7 @@ def measure(bench: Bench, setting: Setting) -> dict[str, Any]:
             batches = bench.batches(number, setting.rows_at_once)
             yield partial(train, model, optimizer, batches)
 
-    rate = _timed(bench, steps(), setting.running.fp8, setting.running)
+    rate = _timed(bench, steps(), setting.running.fp8, masked=True)
     return {"setting": setting.name, **_described(setting.running), "rows_at_once": setting.rows_at_once, **rate}
 
 
@@ -167,12 +168,14 @@ def measure_peer(bench: Bench) -> dict[str, Any]:
         for number in range(bench.warmup + bench.steps):
             yield partial(step, bench.batches(number, 1))
 
-    return {"setting": f"transformers {transformers.__version__}", "rows_at_once": 1, **_timed(bench, steps(), False)}
+    return {
+        "setting": f"transformers {transformers.__version__}",
+        "rows_at_once": 1,
+        **_timed(bench, steps(), False, masked=False),
+    }
 
 
-def _timed(
-    bench: Bench, steps: Iterator[Callable[[], object]], fp8: bool, running: Running | None = None
-) -> dict[str, Any]:
+def _timed(bench: Bench, steps: Iterator[Callable[[], object]], fp8: bool, masked: bool) -> dict[str, Any]:
     _free()  # of what was measured before
     seconds: list[float] = []
     cuda = bench.device.type == "cuda"
@@ -195,10 +198,8 @@ def _timed(
     median = statistics.median(seconds[bench.warmup :])
     processes = dist.get_world_size()
     tokens = processes * bench.rows * bench.length
-    use = Utilisation(
-        bench.model, bench.vocab_size, processes, peak(bench.device, fp8), running.recompute if running else "none"
-    )
-    shares = use.seconds_at_peak(tokens, bench.length, bench.visible() if running else None)
+    use = Utilisation(bench.model, bench.vocab_size, processes, peak(bench.device, fp8))
+    shares = use.seconds_at_peak(tokens, bench.length, bench.visible() if masked else None)
     return {
         "seconds": median,
         "spread": max(seconds[bench.warmup :]) / min(seconds[bench.warmup :]),
@@ -222,12 +223,6 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _has(package: str) -> bool:
-    from importlib.util import find_spec
-
-    return find_spec(package) is not None
-
-
 def _free() -> None:
     gc.collect()
     torch.compiler.reset()
@@ -236,11 +231,7 @@ def _free() -> None:
 
 
 def table(rows: list[dict[str, Any]], columns: dict[str, str]) -> str:
-    """Markdown.
-
-    Args:
-        columns: headings, and how their values are written.
-    """
+    """Markdown, of columns and how their values are written."""
 
     def cell(row: dict[str, Any], name: str, form: str) -> str:
         value = row.get(name)
@@ -253,9 +244,8 @@ def table(rows: list[dict[str, Any]], columns: dict[str, str]) -> str:
 
 def start(device: torch.device) -> None:
     """A group even of one process: FSDP's mixed precision, which training uses on GPUs, is not there without."""
-    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     if "RANK" not in os.environ:
-        os.environ |= alone
+        os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     if device.type == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
@@ -290,7 +280,7 @@ def main() -> None:
     right = all(row["right"] for row in results["correctness"])
     if right:
         rows = results["speed"] = [measure(bench, setting) for setting in settings(device)]
-        if _has("transformers") and dist.get_world_size() == 1:
+        if find_spec("transformers") and dist.get_world_size() == 1:
             rows.append(measure_peer(bench))
         columns = {"setting": "", "seconds": ".3f", "tokens_per_second_per_device": ",.0f", "mfu_whole": ".1%"}
         columns |= {"mfu_causal": ".1%", "mfu_visible": ".1%", "memory_bytes": ",", "failed": ""}
