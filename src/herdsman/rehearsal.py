@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,7 +123,6 @@ def rehearse(recipe: Recipe, root: Path, progress: Progress, layout: LayoutOptio
     write_json(written, small.model_dump(mode="json"))
     spread_space, alone_space = Workspace(root / SPREAD), Workspace(root / ALONE)
     steps = sum(phase.steps for phase in small.pretrain.phases)
-    started = time.monotonic()
     raise_herd(alone, spread_space, progress, until="tokens")
     killed = root / "killed.json"
     with Killer(spread_space.folder("pretrain"), steps) as killer:
@@ -136,7 +134,7 @@ def rehearse(recipe: Recipe, root: Path, progress: Progress, layout: LayoutOptio
     _lend(spread_space, alone_space)
     raise_herd(alone, alone_space, progress, until="pretrain")
     raise_herd(small, spread_space, progress)
-    proofs = _proofs(recipe, small, spread_space, alone_space, killed, time.monotonic() - started)
+    proofs = _proofs(recipe, small, spread_space, alone_space, killed)
     write_json(root / PROOFS, [vars(proof) for proof in proofs])
     return proofs
 
@@ -149,9 +147,7 @@ def _lend(space: Workspace, to: Workspace) -> None:
             to.folder(name).symlink_to(os.path.relpath(space.folder(name), to.root))
 
 
-def _proofs(
-    recipe: Recipe, small: Recipe, spread: Workspace, alone: Workspace, killed: Path, seconds: float
-) -> list[Proof]:
+def _proofs(recipe: Recipe, small: Recipe, spread: Workspace, alone: Workspace, killed: Path) -> list[Proof]:
     import torch
     from safetensors.torch import load_file
 
@@ -179,6 +175,8 @@ def _proofs(
     summary = spread.summary("pretrain") or {}
     gates = summary.get("gates", {})
     done = [name for name in STAGE_NAMES if spread.manifest(name)]
+    manifests = [*(spread.manifest(name) for name in STAGE_NAMES), alone.manifest("pretrain")]
+    seconds = sum(manifest["wall_seconds"] for manifest in manifests if manifest)
     return [
         Proof("every stage of the recipe runs", ", ".join(done), len(done) == len(STAGE_NAMES)),
         Proof(
