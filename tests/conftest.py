@@ -18,10 +18,8 @@ DOCUMENTATION = ("mako", "alembic")
 Herdsman = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-@pytest.fixture(scope="session")
-def html_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def write_site(folder: Path) -> None:
     """Real documentation pages as a folder of HTML, taken from two source archives of the sample."""
-    folder = tmp_path_factory.mktemp("site")
     for name, path in fetch_all(DOCUMENTATION).items():
         for member in iter_members(path):
             if member.name.endswith(".html") and "/test/" not in member.name:
@@ -29,6 +27,13 @@ def html_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with member.open() as file:
                     target.write_bytes(file.read())
+
+
+@pytest.fixture(scope="session")
+def html_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """See `write_site`."""
+    folder = tmp_path_factory.mktemp("site")
+    write_site(folder)
     return folder
 
 

@@ -29,7 +29,7 @@ def one_sentence(result: subprocess.CompletedProcess[str]) -> str:
 
 def test_help_of_every_command(herdsman: Herdsman) -> None:
     assert "raise" in herdsman("--help").stdout
-    for command in ("raise", "plan", "status", "report", "inspect", "import", "chat", "doctor"):
+    for command in ("raise", "join", "plan", "status", "report", "inspect", "import", "chat", "doctor"):
         result = herdsman(command, "--help")
         assert result.returncode == 0
         assert "Usage" in result.stdout

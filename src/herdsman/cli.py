@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from herdsman import __version__
-from herdsman.errors import HerdsmanError, RecipeError, WorkspaceError
+from herdsman.errors import HerdsmanError, RecipeError, WorkspaceError, machine_error
 from herdsman.progress import Progress
 from herdsman.recipe import load_recipe
 from herdsman.workspace import STARTED, Workspace
@@ -28,9 +27,6 @@ app = typer.Typer(
 )
 # A table in a pipe or a file must not be cut at some terminal's width.
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-
-# What a disk or its rights can refuse: the user's to mend, not a defect.
-MACHINE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
 
 RecipeArgument = Annotated[Path, typer.Argument(help="A recipe file, such as recipes/tiny.toml.")]
 WorkspaceArgument = Annotated[Path, typer.Argument(help="A herd's folder, such as herds/tiny.")]
@@ -61,6 +57,24 @@ def raise_(
     progress.line("Done." if did else "Nothing to do: every stage stands.")
     if until is None:
         progress.line(f"  report: {root / 'report.html'}\n  talk to it: herdsman chat {root}")
+
+
+@app.command()
+def join(
+    recipe: RecipeArgument,
+    workspace: Annotated[Path | None, typer.Option(help="That of the raise; herds/NAME if left out.")] = None,
+    set: SetOption = None,
+) -> None:
+    """Take part, on a further machine, in the pretraining of a raise on several; waits until it begins."""
+    from herdsman.ranks import join as take_part
+    from herdsman.stages import default_workspace
+
+    loaded = load_recipe(recipe, set)
+    try:
+        did = take_part(loaded, Workspace(workspace or default_workspace(loaded)), Progress())
+    except KeyboardInterrupt:
+        _fail("stopped; run the same command to take part again", 130)
+    Progress().line("Done." if did else "Nothing to do: pretraining is done.")
 
 
 @app.command()
@@ -159,6 +173,8 @@ def _degrees(text: str) -> dict[str, int]:
 @app.command()
 def status(workspace: WorkspaceArgument, json_: JsonOption = False) -> None:
     """What is done, what is next, what it cost."""
+    from herdsman.cluster.goodput import goodput_of_stage
+    from herdsman.events import EVENTS, read_events
     from herdsman.stages import STAGE_NAMES, describe_result
 
     space = _existing(workspace)
@@ -168,12 +184,15 @@ def status(workspace: WorkspaceArgument, json_: JsonOption = False) -> None:
         for name, manifest in manifests.items()
     }
     following = next((name for name in STAGE_NAMES if states[name] != "done"), None)
+    account = goodput_of_stage(read_events(space.root / EVENTS), "pretrain")
     keys = ("counts", "wall_seconds", "cpu_seconds", "peak_memory_bytes", "sessions", "digest")
     if json_:
-        details = {
+        details: dict[str, dict[str, Any]] = {
             n: {"state": states[n]} | {k: m[k] for k in keys} if m else {"state": states[n]}
             for n, m in manifests.items()
         }
+        if account:
+            details["pretrain"]["goodput"] = vars(account) | {"effective": account.effective}
         print(json.dumps({"next": following, "stages": details}, indent=1))
         return
     table = Table("stage", "state", "wall", "CPU", "memory", "result", box=None, pad_edge=False)
@@ -196,6 +215,8 @@ def status(workspace: WorkspaceArgument, json_: JsonOption = False) -> None:
         f"cost so far: {wall / 60:.1f} minutes, {cpu / 3600:.2f} CPU-hours; "
         f"next: {following or 'nothing, the herd is raised'}"
     )
+    if account:
+        out.print(f"time of pretraining: {account.describe()}")
 
 
 @app.command()
@@ -347,13 +368,10 @@ def main(arguments: list[str] | None = None) -> Any:
             "memory ran out; close other programs or choose a smaller recipe, then run again: finished work is kept", 1
         )
     except OSError as error:
-        if error.errno not in MACHINE_ERRORS:
+        known = machine_error(error)
+        if known is None:
             raise
-        place = f"{error.filename}: " if error.filename else ""
-        _fail(
-            f"{place}{(error.strerror or 'cannot be written').lower()}; mend that and run again: finished work is kept",
-            1,
-        )
+        _fail(str(known), known.exit_status)
 
 
 def _fail(sentence: str, status: int) -> NoReturn:

@@ -6,6 +6,8 @@ with its status. Anything else that reaches the command line is a defect of Herd
 
 from __future__ import annotations
 
+import errno
+
 
 class HerdsmanError(Exception):
     """Base of all errors a user can act on.
@@ -46,3 +48,15 @@ class NetworkError(HerdsmanError):
 
 class MachineError(HerdsmanError):
     """This machine lacks something: memory, disk, a program, a library."""
+
+
+# What a disk or its rights can refuse: the user's to mend, not a defect.
+MACHINE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
+
+
+def machine_error(error: OSError) -> MachineError | None:
+    """What the machine refused, as a sentence; None if the error is of another kind, and so a defect."""
+    if error.errno not in MACHINE_ERRORS:
+        return None
+    reason = (error.strerror or "cannot be written").lower()
+    return MachineError(reason, where=error.filename, do="mend that and run again: finished work is kept")

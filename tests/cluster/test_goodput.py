@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from herdsman.cluster.goodput import goodput
+from herdsman.cluster.goodput import goodput, goodput_of_stage
 from herdsman.events import EventLog, read_events
 from herdsman.training.health.step_events import StepEvents
 
@@ -138,3 +138,20 @@ def test_many_steps_make_one_line_and_none_is_lost(tmp_path: Path, every_seconds
     assert [row["step"] for row in rows] == lines
     assert rows[-1]["tokens"] == 6400
     assert [sum(row[name] for row in rows) for name in ("seconds", "data_seconds", "lost_seconds")] == [100, 25, 1]
+
+
+def test_a_stage_is_accounted_for_since_it_began_under_its_present_recipe() -> None:
+    run = Run()
+    for fingerprint, seconds in (("old", 500), ("new", 100), ("new", 60)):
+        run.event("started", 5, stage="pretrain", fingerprint=fingerprint)
+        run.start(10, step=0 if fingerprint == "old" or seconds == 100 else 10)
+        run.event("ready", 10)
+        run.steps(10 if seconds == 100 else 16, seconds=seconds)
+    for row in run.rows:
+        row["stage"] = "pretrain"
+    run.event("started", 1, stage="evaluate", fingerprint="x")
+    account = goodput_of_stage(run.rows, "pretrain")
+    assert account
+    assert (account.attempts, account.productive, account.start, account.wait) == (2, 160, 20, 15)
+    assert account.describe() == "82.1% of 3.2 minutes with 2 starts was effective; starting again 17.9%"
+    assert goodput_of_stage(run.rows, "tokens") is None

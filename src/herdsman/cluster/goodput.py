@@ -6,19 +6,19 @@ The buckets add up to the time from the first start to the last event:
     data         of steps, waiting for batches
     recomputed   steps that were skipped, rolled back, or lost because the run went on from an earlier checkpoint
     checkpoint   training stood still for a checkpoint
-    start        from a process's start to its first step: imports, groups, loading the checkpoint
-    wait         from the last sign of one attempt to the start of the next: detection, scheduling
+    start        loading the checkpoint
+    wait         from the last sign of one attempt to the start of the next: detection, scheduling, imports, groups
     other        the rest within an attempt: evaluation, logging
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# Written by the launcher or the watchdog, on their own clock, and not by the loop.
-OUTSIDE = {"interruption", "restart", "detect"}
+# Written by the raise, the launcher or the watchdog, on their own clock, and not by the loop.
+OUTSIDE = {"started", "finished", "stopped", "interruption", "restart", "detect"}
 
 
 @dataclass
@@ -43,6 +43,19 @@ class Goodput:
         """Share of the time that was productive."""
         return self.productive / self.wall if self.wall else 0.0
 
+    def describe(self) -> str:
+        """One line: how much of the time was effective, and where the rest went."""
+        rest = {
+            "waiting for data": self.data,
+            "recomputed steps": self.recomputed,
+            "checkpoints": self.checkpoint,
+            "starting again": self.start + self.wait,
+            "validation and other work": self.other,
+        }
+        told = (f"{name} {seconds / self.wall:.1%}" for name, seconds in rest.items() if seconds >= 0.0005 * self.wall)
+        starts = f"{self.attempts} start{'s' * (self.attempts != 1)}"
+        return f"{self.effective:.1%} of {_duration(self.wall)} with {starts} was effective; " + ", ".join(told)
+
 
 @dataclass
 class _Piece:
@@ -52,6 +65,27 @@ class _Piece:
     last: int
     productive: float
     data: float
+
+
+def _duration(seconds: float) -> str:
+    """In the unit that people would say it in."""
+    for unit, length in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def goodput_of_stage(events: Sequence[Mapping[str, Any]], stage: str) -> Goodput | None:
+    """The account of a stage from a workspace's events, since it began under its present fingerprint; None if it has
+    not trained."""
+    begun = [n for n, event in enumerate(events) if event["event"] == "started" and event.get("stage") == stage]
+    first = len(events)
+    for number in reversed(begun):
+        if events[number]["fingerprint"] != events[begun[-1]]["fingerprint"]:
+            break
+        first = number
+    account = goodput(event for event in events[first:] if event.get("stage") == stage)
+    return account if account.attempts else None
 
 
 def goodput(events: Iterable[Mapping[str, Any]]) -> Goodput:

@@ -95,7 +95,8 @@ def launch(
         except SignalException as told:
             if told.sigval == signal.SIGINT:
                 raise KeyboardInterrupt from None
-            if set(agent.codes()) <= {0, EXIT_AGAIN}:
+            # A rank that the signal itself ended was not in training: it had nothing to save.
+            if set(agent.codes()) <= {0, EXIT_AGAIN, -told.sigval}:
                 return EXIT_AGAIN
             what = f"told to stop by {told.sigval.name}, but not all ranks had checkpointed {grace_seconds} s later"
             raise MachineError(what, where=logs, do="allow more time before the machine is taken away") from None
@@ -131,7 +132,7 @@ def _spec(command: list[str], processes: int, nodes: str, rendezvous: str | None
         keep_alive_interval=2,  # seconds; a machine is lost after three of them
     )
     return WorkerSpec(
-        role="trainer",
+        role="",  # see _Agent
         local_world_size=processes,
         entrypoint=command[0],
         args=tuple(command[1:]),
@@ -174,7 +175,8 @@ class _Agent(LocalElasticAgent):
         grace_seconds: int,
         events: EventLog | None,
     ):
-        super().__init__(spec, logs, exit_barrier_timeout=60)
+        # The empty role in front of rank 0's lines: a run on many processes reads like one on a single process.
+        super().__init__(spec, logs, exit_barrier_timeout=60, log_line_prefix_template="${role_name}")
         self.logs, self.restarts, self.progress, self.events = logs, restarts, progress, events
         self.grace_seconds = grace_seconds
         self.final: int | None = None

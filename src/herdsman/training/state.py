@@ -14,6 +14,9 @@ def training_tensors(model: ParallelModel, optimizer: torch.optim.Optimizer) -> 
     tensors: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         tensors[f"model.{name}"] = parameter.detach()
+        assert parameter in optimizer.state, (
+            f"{name} is not what the optimizer trains: a checkpoint would lack its state"
+        )
         for kind, value in optimizer.state[parameter].items():
             tensors[f"optimizer.{kind}.{name}"] = value
     return tensors

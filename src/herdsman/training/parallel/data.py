@@ -31,3 +31,11 @@ def synchronise(module: nn.Module, last: bool) -> None:
         module.set_requires_gradient_sync(last)
         module.set_is_last_backward(last)
         module.set_reshard_after_backward(last)
+
+
+def reshard(module: nn.Module) -> None:
+    """Frees the gathered weights of a module and all below it. As long as one has them, its parameters are these and
+    not the shards that the optimizer knows."""
+    for part in module.modules():
+        if isinstance(part, FSDPModule):
+            part.reshard()

@@ -17,7 +17,7 @@ from herdsman.model.llama import Llama
 from herdsman.training.objective import Batch, Objective
 from herdsman.training.optimizer import matmul_precision
 from herdsman.training.parallel.context import places_of
-from herdsman.training.parallel.data import synchronise
+from herdsman.training.parallel.data import reshard, synchronise
 from herdsman.training.parallel.layout import Layout
 from herdsman.training.parallel.mesh import Mesh
 from herdsman.training.parallel.pipeline import Pipeline, padded_count, stages_of
@@ -98,8 +98,7 @@ class ParallelModel:
             module.eval()
         sums = self._run(batches, objective, train=False)
         for module in self.modules:
-            if self.mesh:
-                module.reshard()  # type: ignore[operator]
+            reshard(module)
         return sums
 
     def _run(self, batches: Sequence[Batch], objective: Objective, train: bool, also: tuple[float, ...] = ()) -> Sums:
