@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,7 +83,8 @@ def shrink(recipe: Recipe, layout: LayoutOptions | None = None) -> Recipe:
     extension = recipe.tokenizer.extension_tokens and 100
     small: dict[str, Any] = recipe.model_dump()
     small["name"] = f"{recipe.name}-rehearsal"
-    small["pages"] = {"sources": ["sample"]}
+    here = [source for source in recipe.pages.sources if source == "sample" or Path(source).exists()]
+    small["pages"]["sources"] = here or ["sample"]
     small["documents"]["held_out_share"] = 0.1
     small["documents"]["mix"] |= {"tokens": tokens, "anneal_tokens": None}
     small["tokenizer"] |= {
@@ -102,6 +102,13 @@ def shrink(recipe: Recipe, layout: LayoutOptions | None = None) -> Recipe:
     return Recipe(**small | {"machine": machine | {"processes": processes(pretrain)}})
 
 
+def _on_one_process(recipe: Recipe) -> Recipe:
+    phases = [phase.model_copy(update={"layout": None}) for phase in recipe.pretrain.phases]
+    pretrain = recipe.pretrain.model_copy(update={"layout": LayoutOptions(), "phases": phases})
+    machine = recipe.machine.model_copy(update={"processes": 1})
+    return recipe.model_copy(update={"pretrain": pretrain, "machine": machine})
+
+
 def rehearse(recipe: Recipe, root: Path, progress: Progress, layout: LayoutOptions | None = None) -> list[Proof]:
     """Runs the rehearsal in a folder of its own, from where it stopped if it was started before.
 
@@ -109,14 +116,13 @@ def rehearse(recipe: Recipe, root: Path, progress: Progress, layout: LayoutOptio
         WorkspaceError: the folder holds the rehearsal of another recipe.
     """
     small = shrink(recipe, layout)
-    alone = small.model_copy(update={"machine": small.machine.model_copy(update={"processes": 1})})
+    alone = _on_one_process(small)
     written = root / "recipe.json"
     if written.exists() and read_json(written) != small.model_dump(mode="json"):
         raise WorkspaceError("another rehearsal is here", where=root, do="remove it or choose another folder")
     write_json(written, small.model_dump(mode="json"))
     spread_space, alone_space = Workspace(root / SPREAD), Workspace(root / ALONE)
     steps = sum(phase.steps for phase in small.pretrain.phases)
-    started = time.monotonic()
     raise_herd(alone, spread_space, progress, until="tokens")
     killed = root / "killed.json"
     with Killer(spread_space.folder("pretrain"), steps) as killer:
@@ -128,7 +134,7 @@ def rehearse(recipe: Recipe, root: Path, progress: Progress, layout: LayoutOptio
     _lend(spread_space, alone_space)
     raise_herd(alone, alone_space, progress, until="pretrain")
     raise_herd(small, spread_space, progress)
-    proofs = _proofs(recipe, small, spread_space, alone_space, killed, time.monotonic() - started)
+    proofs = _proofs(recipe, small, spread_space, alone_space, killed)
     write_json(root / PROOFS, [vars(proof) for proof in proofs])
     return proofs
 
@@ -141,9 +147,7 @@ def _lend(space: Workspace, to: Workspace) -> None:
             to.folder(name).symlink_to(os.path.relpath(space.folder(name), to.root))
 
 
-def _proofs(
-    recipe: Recipe, small: Recipe, spread: Workspace, alone: Workspace, killed: Path, seconds: float
-) -> list[Proof]:
+def _proofs(recipe: Recipe, small: Recipe, spread: Workspace, alone: Workspace, killed: Path) -> list[Proof]:
     import torch
     from safetensors.torch import load_file
 
@@ -171,6 +175,8 @@ def _proofs(
     summary = spread.summary("pretrain") or {}
     gates = summary.get("gates", {})
     done = [name for name in STAGE_NAMES if spread.manifest(name)]
+    manifests = [*(spread.manifest(name) for name in STAGE_NAMES), alone.manifest("pretrain")]
+    seconds = sum(manifest["wall_seconds"] for manifest in manifests if manifest)
     return [
         Proof("every stage of the recipe runs", ", ".join(done), len(done) == len(STAGE_NAMES)),
         Proof(

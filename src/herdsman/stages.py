@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MOST_THREADS = 8
 MANNER: Any = {
     **dict.fromkeys(("checkpoints", "health", "metrics", "layout", "attention", "recompute", "compile"), True),
-    "phases": {"__all__": {"layout"}},
+    "phases": {"__all__": {"layout": True, "gate": {"most_tokens": True, "at_limit": True}}},
 }
 """Options of pretraining that change how it runs and not, but for rounding, what comes out."""
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 from herdsman.errors import InputError
 from herdsman.evaluation.needle import Needle, Pair, hide_needles, needles_found
@@ -15,7 +16,6 @@ from herdsman.generation.sampling import Sampling
 from herdsman.model.llama import Llama
 from herdsman.tokens.tokenizer import Tokenizer
 from herdsman.training.gates import Gates
-from herdsman.training.losses import cross_entropy
 from herdsman.training.options import Phase, PretrainOptions
 from tests.evaluation.herd import random_model, real_documents
 
@@ -114,7 +114,8 @@ def test_a_gate_opens_when_a_real_model_finds_its_needles(tokenizer: Tokenizer) 
     adam = torch.optim.AdamW(model.parameters(), lr=3e-3)
 
     def short_context_loss(model: Llama) -> float:
-        return float(cross_entropy(model.logits(model(short[:, :-1])), short[:, 1:]).total.detach())
+        logits = model.logits(model(short[:, :-1]))
+        return float(cross_entropy(logits.flatten(0, 1), short[:, 1:].flatten()).detach())
 
     def needle(model: Llama, length: int) -> float:
         return needles_found(Engine(model, tokenizer).score, asked)
@@ -138,7 +139,7 @@ def _learn(model: Llama, needles: list[Needle], adam: torch.optim.Optimizer, ste
     for _ in range(steps):
         logits = model.logits(model(rows[:, :-1])[:, -count:])
         adam.zero_grad()
-        torch.nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, -count:].flatten()).backward()
+        cross_entropy(logits.flatten(0, 1), rows[:, -count:].flatten()).backward()
         adam.step()
     model.eval()
 

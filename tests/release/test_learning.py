@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from herdsman.files import read_json, write_json
+from herdsman.release.chapters import learning
+from herdsman.release.journey import Record
 from herdsman.release.report import write_report
 from tests.release.example import write_workspace
 
@@ -57,3 +59,19 @@ def test_an_older_workspace_has_neither(tmp_path: Path) -> None:
     assert "Training loss by stream" not in html
     assert "What a step reached" not in html
     assert "Gradient norm, before clipping" in html
+
+
+def test_gates_averages_and_ledger_are_shown() -> None:
+    measured = {"step": 9, "tokens": 9000, "short_context_loss": 2.0, "needle": 0.5}
+    passed = measured | {"needle": 1.0, "tokens": 12000}
+    summary = {
+        "phases": [{"name": "main"}, {"name": "long context 16K"}],
+        "gates": {"1": {"short_context_before": 1.99, "measurements": [measured, passed], "passed": True}},
+        "averaged_steps": [1, 2],
+        "validation_loss": {"last_checkpoint": 2.5, "uniform_average": 2.25, "exponential_average": 2.3},
+        "taken": {"general.best": {"tokens": 1234, "epochs": 0.5, "padding": 0, "sources": {"a": 1000, "b": 234}}},
+    }
+    record = Record("pretrain", Path(), {"metrics": {}}, summary)
+    text = str([*learning._averages(record), *learning._gates(record), *learning._taken(record)])
+    for shown in ("2.2500", "uniform average", "long context 16K", "50", "not yet", "passed", "1,234", "general.best"):
+        assert shown in text

@@ -16,8 +16,8 @@ from herdsman.model.options import ModelOptions
 from herdsman.recipe import load_recipe
 from herdsman.training.metrics import Metrics, Row, Utilisation, point_of, typical_rates
 from herdsman.training.objective import Batch, NextToken
+from herdsman.training.parallel.build import lay_out
 from herdsman.training.parallel.layout import Layout, LayoutOptions
-from herdsman.training.parallel.model import ParallelModel
 from herdsman.training.peaks import Peak, peak_of, published_peak
 
 CPU = torch.device("cpu")
@@ -160,7 +160,7 @@ def test_losses_of_streams_are_those_of_their_tokens() -> None:
     tokens, targets = (torch.randint(0, 300, (4, 16), generator=generator) for _ in range(2))
     streams = torch.tensor([0, 2, 0, 0])[:, None].expand(4, 16)
     weights = (torch.rand(4, 16, generator=generator) > 0.1).float()
-    model = ParallelModel(
+    model = lay_out(
         TINY, 300, Layout.of(LayoutOptions(), 1), CPU, lambda name, tensor: tensor.normal_(0, 0.1, generator=generator)
     )
     objective = NextToken(z_loss=1e-3, streams=("books", "code", "web"))

@@ -41,7 +41,7 @@ class Layers(nn.Module):
 
 
 def muon_of(model: nn.Module, dtype: torch.dtype = torch.float32, **changes: Any) -> Muon:
-    group = {"momentum": 0.95, "momentum_start": 0.95, "momentum_warmup_steps": 0, "rate_factor": 1.0, "fused": False}
+    group = {"momentum": 0.95, "momentum_start": 0.95, "momentum_warmup_steps": 0, "fused": False}
     matrices = {"params": [p for p in model.parameters() if p.dim() == 2], "weight_decay": 0.1} | group | changes
     vectors = {"params": [p for p in model.parameters() if p.dim() < 2], "weight_decay": 0.0}
     return Muon([matrices, vectors], dtype, lr=RATE, betas=(0.9, 0.95), fused=True)

@@ -15,7 +15,7 @@ from herdsman.model.options import ModelOptions
 from herdsman.training.options import GateOptions, Phase, PretrainOptions
 from herdsman.training.parallel.layout import ONE_STAGE, V_SHAPED, LayoutOptions
 
-LONGEST_SEQUENCE, SHORTEST_SEQUENCE = 256, 32
+LONGEST_SEQUENCE, SHORTEST_SEQUENCE = 512, 64  # a needle with its question takes some 50 tokens
 MOST_STEPS_A_PHASE, LEAST_STEPS_A_PHASE = 12, 3
 MOST_ROWS = 16
 HEAD_WIDTH, LARGEST_GROUP = 8, 4
@@ -61,7 +61,7 @@ def shrink_model(model: ModelOptions, layout: LayoutOptions, context_length: int
 
 
 def shrink_phases(phases: list[Phase]) -> list[Phase]:
-    """Sequence lengths in proportion between 32 and 256, batches of at most 16 rows, few steps each."""
+    """Sequence lengths in proportion between 64 and 512, batches of at most 16 rows, few steps each."""
     lengths = sorted({phase.sequence_length for phase in phases})
     longest, rows = lengths[-1], max(phase.batch_tokens // phase.sequence_length for phase in phases)
     most = max(phase.steps for phase in phases)

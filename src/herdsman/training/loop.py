@@ -35,7 +35,7 @@ from herdsman.training.health.stragglers import Stragglers
 from herdsman.training.health.watchdog import Watchdog
 from herdsman.training.metrics import Metrics
 from herdsman.training.objective import Batch, Objective
-from herdsman.training.optimizer import make_optimizer
+from herdsman.training.optimizer import make_optimizer, set_learning_rate
 from herdsman.training.options import OptimizerOptions
 from herdsman.training.parallel.mesh import Mesh
 from herdsman.training.parallel.model import ParallelModel, Sums
@@ -155,8 +155,7 @@ class Training:
             self._roll_back(step)
             return
         if verdict is Verdict.KEEP:
-            for group in self.optimizer.param_groups:
-                group["lr"] = step.learning_rate
+            set_learning_rate(self.optimizer, step.learning_rate)
             if norm > self.clip_norm:
                 self.model.scale_gradients(self.clip_norm / norm)
             self.optimizer.step()
@@ -275,6 +274,7 @@ class Training:
                 file.write(json.dumps(row if kept else row | {"skipped": True}) + "\n")
         if self.task:
             self.task.note(f"loss {loss:.3f}")
+            self.task.expect(self.course.steps)
             self.task.update(self.step)
 
     def _tell(self, kind: str, **fields: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from herdsman.training.losses import Loss
 
@@ -21,6 +22,9 @@ class Batch:
         documents: [rows, seq], document numbers that attention does not cross; None where each row is one.
         by_token: what the loss knows of each token, by name, [rows, seq] each.
         by_row: what it knows of each row or of groups of rows, the first dimension counting them.
+
+    Objectives must not count tokens of which everything in `by_token` is 0: rows are filled up with them where a layout
+    needs other lengths.
     """
 
     tokens: Tensor
@@ -35,6 +39,16 @@ class Batch:
             for fields in (self.by_token, self.by_row)
         )
         return Batch(self.tokens.to(device, non_blocking=True), documents, by_token, by_row)
+
+    def lengthened(self, length: int) -> Batch:
+        """Filled up on the right to so many tokens, which no token before them sees; all that is known of these, their
+        weight among it, is 0."""
+        missing = length - self.tokens.shape[1]
+        if not missing:
+            return self
+        by_token = {name: pad(tensor, (0, missing)) for name, tensor in self.by_token.items()}
+        documents = None if self.documents is None else pad(self.documents, (0, missing), value=-1)
+        return replace(self, tokens=pad(self.tokens, (0, missing)), documents=documents, by_token=by_token)
 
     def at(self, places: Tensor) -> Batch:
         """Only these places of each row; documents stay whole, for they say what the places can see."""

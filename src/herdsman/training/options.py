@@ -31,8 +31,11 @@ class OptimizerOptions(Options):
     momentum: float = Field(0.95, ge=0, lt=1, description="Muon: decay of the gradient's running mean.")
     momentum_start: float = Field(0.85, ge=0, lt=1, description="Muon: that decay at the first step.")
     momentum_warmup_steps: int = Field(300, ge=0, description="Muon: steps in which it rises to `momentum`.")
-    matrix_rate: float = Field(
-        1.0, gt=0, description="Muon: the matrices' learning rate, as a multiple of the others'."
+    embedding_rate: float = Field(
+        1.0,
+        gt=0,
+        description="Learning rate of embedding and output, as a multiple of the schedule's; narrow models learn "
+        "faster with more than 1.",
     )
     weight_decay: float = Field(
         0.1, ge=0, description="Decoupled decay, a step: this times the learning rate; norms exempt."
@@ -119,6 +122,11 @@ class Phase(Options):
 class PretrainOptions(Options):
     """Pretraining: warmup and cosine, then annealing with averaged checkpoints (paper, section 3.4)."""
 
+    start: str | None = Field(
+        None,
+        description="Folder of a model to go on from (`herdsman import` makes them, `pretrain/model` is one) instead "
+        "of random weights; `tokenizer.base` must be its vocabulary.",
+    )
     peak_learning_rate: float | None = Field(
         None, gt=0, description="Learning rate at the end of warmup; by the model's size if left out."
     )

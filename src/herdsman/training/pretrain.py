@@ -39,7 +39,7 @@ from herdsman.training.pretrain_summary import summarise
 from herdsman.training.schedule import spread
 from herdsman.training.sinks import open_sinks
 from herdsman.training.token_course import TokenCourse
-from herdsman.training.whole import save_whole, weights_of, whole
+from herdsman.training.whole import read_config, save_whole, weights_of, whole
 from herdsman.workspace import Work
 
 Sampler = Callable[[Llama, list[str]], list[str]]
@@ -87,13 +87,17 @@ def pretrain(
         return lay_out(model_options, tokenizer.vocab_size, layout, device, fill, running)
 
     first = not Mesh.needed() or dist.get_rank() == 0
-    model = build(partial(initialise, options=model_options, seed=work.seed))
+    model = build(_first_weights(options.start, model_options, tokenizer.vocab_size, work.seed))
     if not (work.out / "untrained").exists():
         save_whole(model, work.out / "untrained")
     held_out = HeldOut.of(work.inputs["documents"], tokenizer, lengths[0], options.validation_tokens)
 
     def validate(trained: ParallelModel) -> float:
         return held_out.loss(trained, options.micro_batch_tokens)
+
+    for phase in options.phases:
+        if phase.gate:
+            needles(phase.sequence_length + 1)  # says now, and not after days, if a sequence has no room for them
 
     def needle(trained: ParallelModel, length: int) -> float:
         return greedy_share(trained, needles(length + 1), options.micro_batch_tokens)
@@ -167,6 +171,25 @@ def pretrain(
             work, options, model_options, tokenizer.vocab_size, parameters, course, losses, name, log, processes, peak
         )
     _together()
+
+
+def _first_weights(start: str | None, model: ModelOptions, vocab_size: int, seed: int) -> Fill:
+    """
+    Raises:
+        InputError: there is no model to start from, or one of other dimensions.
+    """
+    if start is None:
+        return partial(initialise, options=model, seed=seed)
+    folder = Path(start) / "model" if (Path(start) / "model").is_dir() else Path(start)
+    found, rows = read_config(folder)
+    for name in ("layers", "dim", "heads", "kv_heads", "head_width", "ffn_dim", "tied_embeddings", "rope_theta"):
+        if getattr(found, name) != getattr(model, name):
+            what = f"has {name} = {getattr(found, name)}, the recipe {getattr(model, name)}"
+            raise InputError(what, where=folder, do="give [model] the dimensions of the model to start from")
+    if rows != vocab_size:
+        what = f"has {rows} rows of vocabulary, the tokenizer {vocab_size}"
+        raise InputError(what, where=folder, do="set tokenizer.base to the tokenizer.model beside it")
+    return weights_of(folder)
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ def summarise(
             "steps": schedule.steps,
             "flops": flops,
             "precision": precision,
+            "optimizer": options.optimizer.name,
             "validation_loss": losses,
             "averaged_steps": [] if options.average == "none" else schedule.averaged_steps(),
             "phases": [

@@ -65,6 +65,10 @@ class TokenCourse:
     def schedule(self) -> Schedule:
         return self.gates.schedule
 
+    @property
+    def steps(self) -> int:
+        return self.schedule.steps
+
     def before(self, step: int, tokens: int) -> bool:
         before = self.schedule
         measured = self.gates.check(step, tokens, self.model, self.short_context_loss, self.needle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -49,9 +50,12 @@ def optimizer_of(parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.AdamW(parameters, lr=1e-2, eps=1e-3, weight_decay=0.1)
 
 
-def reference(options: ModelOptions) -> Reference:
+def reference(
+    options: ModelOptions,
+    make: Callable[[Llama], torch.optim.Optimizer] = lambda model: optimizer_of(list(model.parameters())),
+) -> Reference:
     model = Llama(options, VOCAB).initialise(3)
-    optimizer = optimizer_of(list(model.parameters()))
+    optimizer = make(model)
     losses, norms = [], []
     for step in range(STEPS):
         batch = rows_of(step)

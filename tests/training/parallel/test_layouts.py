@@ -8,11 +8,10 @@ import pytest
 import torch
 
 from herdsman.model.options import ModelOptions
-from herdsman.training.objective import NextToken
-from herdsman.training.parallel.build import lay_out
-from herdsman.training.parallel.layout import Layout, LayoutOptions
+from herdsman.training.parallel.layout import LayoutOptions
 from tests.processes import run
-from tests.training.parallel.reference import OPTIONS, STEPS, TIED, VOCAB, cut, fill, optimizer_of, reference, rows_of
+from tests.training.parallel.reference import OPTIONS, STEPS, TIED, optimizer_of, reference
+from tests.training.parallel.steps import make, take_step, weights_of
 
 reference_of = lru_cache(reference)
 
@@ -37,27 +36,10 @@ def train(
     options: ModelOptions, layout: LayoutOptions, rows: int = 2
 ) -> tuple[list[float], list[float], dict[str, torch.Tensor]]:
     """On a rank: losses, norms, and this rank's weights after the steps, put together over its shards."""
-    world = torch.distributed.get_world_size()
-    model = lay_out(options, VOCAB, Layout.of(layout, world), torch.device("cpu"), fill(options))
+    model = make(options, layout)
     optimizer = optimizer_of([parameter for _, parameter in model.named_parameters()])
-    losses, norms = [], []
-    for step in range(STEPS):
-        batch = rows_of(step)
-        share = len(batch.tokens) // model.data_ranks
-        first = model.data_rank * share
-        micro = [cut(batch, first + i, first + min(i + rows, share)) for i in range(0, share, rows)]
-        sums = model.train_step(micro, NextToken())
-        model.scale_gradients(1 / sums.weight)
-        norm = model.gradient_norm()
-        model.scale_gradients(min(1.0, 1.0 / (norm + 1e-6)))
-        optimizer.step()
-        model.after_update()
-        losses.append(sums.total / sums.weight)
-        norms.append(norm)
-    weights = {
-        name: getattr(p, "full_tensor", lambda p=p: p)().detach().clone() for name, p in model.named_parameters()
-    }
-    return losses, norms, weights
+    losses, norms = zip(*(take_step(model, optimizer, step, rows) for step in range(STEPS)), strict=True)
+    return list(losses), list(norms), weights_of(model)
 
 
 def check(options: ModelOptions, layout: LayoutOptions, world: int, rows: int = 2) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from herdsman.model.llama import Llama
 from herdsman.training.objective import NextToken
-from herdsman.training.optimizer import make_optimizer
+from herdsman.training.optimizer import make_optimizer, set_learning_rate
 from herdsman.training.options import OptimizerOptions
 from herdsman.training.parallel.build import lay_out
 from herdsman.training.parallel.layout import Layout, LayoutOptions
@@ -26,8 +26,7 @@ def train(layout: LayoutOptions) -> dict[str, Tensor]:
     world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
     model = lay_out(TIED, VOCAB, Layout.of(layout, world), torch.device("cpu"), fill(TIED))
     optimizer = make_optimizer(model.named_parameters(), MUON)
-    for group in optimizer.param_groups:
-        group["lr"] = 1e-2
+    set_learning_rate(optimizer, 1e-2)
     for step in range(STEPS):
         batch = rows_of(step)
         share = len(batch.tokens) // model.data_ranks

@@ -37,6 +37,7 @@ def blocks(journey: Journey) -> list[Block]:
     if samples:
         found += _samples(samples, record.get("steps", 0))
     found.append(Fold("Dimensions and schedule", [_dimensions(record), _phases(record), *_mixes(record)]))
+    found += [*_averages(record), *_gates(record), *_taken(record)]
     found += _speed(record.manifest.get("metrics", {}).get("speed", {}))
     return found
 
@@ -225,6 +226,52 @@ def _phases(record: Record) -> Table:
     ]
     columns = ("phase", "steps", "tokens", "batch tokens", "sequence", "learning rate", "averaged")
     return Table("The schedule", columns, rows)
+
+
+def _averages(record: Record) -> list[Block]:
+    """What each candidate for the base model loses on held-out text."""
+    names = {
+        "last_checkpoint": "last weights",
+        "uniform_average": "uniform average",
+        "exponential_average": "exponential average",
+    }
+    losses = record.get("validation_loss", {})
+    rows = [(title, f"{losses[name]:.4f}") for name, title in names.items() if name in losses]
+    if len(rows) < 2 or not record.get("averaged_steps"):
+        return []
+    note = f"Over {len(record.get('averaged_steps', []))} checkpoints; nats a token of held-out text."
+    return [Fold("Averages of checkpoints", [Table("Candidates for the base model", ("weights", "loss"), rows, note)])]
+
+
+def _gates(record: Record) -> list[Block]:
+    """What was measured before a phase of longer sequences was left."""
+    phases = record.get("phases", [])
+    rows = [
+        (
+            phases[int(number)]["name"],
+            figures.short_count(found["tokens"]),
+            f"{found['short_context_loss']:.4f}",
+            f"{gate['short_context_before']:.4f}",
+            figures.percent(found["needle"]),
+            "passed" if gate["passed"] and found is gate["measurements"][-1] else "not yet",
+        )
+        for number, gate in record.get("gates", {}).items()
+        for found in gate["measurements"]
+    ]
+    if not rows:
+        return []
+    columns = ("phase", "tokens read", "loss on short text", "before the phase", "needles found", "gate")
+    return [Fold("Gates of longer contexts", [Table("What was measured", columns, rows, text_columns=(0, 5))])]
+
+
+def _taken(record: Record) -> list[Block]:
+    """What each stream gave."""
+    rows = [
+        (stream, figures.count(taken["tokens"]), f"{taken['epochs']:.2f}", len(taken["sources"]))
+        for stream, taken in sorted(record.get("taken", {}).items(), key=lambda item: -item[1]["tokens"])
+    ]
+    columns = ("stream", "tokens", "passes over it", "sources")
+    return [Fold("Tokens taken of each stream", [Table("The ledger", columns, rows)])] if rows else []
 
 
 def _mixes(record: Record) -> list[Block]:

@@ -73,7 +73,7 @@ def _part(
         if running.fp8:
             from herdsman.training.parallel.float8 import to_float8
 
-            to_float8(block)
+            to_float8(block, device)
         if mesh and mesh.layout.tensor > 1:
             split_block(block, mesh.tensor)
         recompute(block, running.recompute)
@@ -85,7 +85,8 @@ def _part(
     if mesh:
         if mesh.layout.tensor > 1:
             split_ends(model, mesh.tensor, scores)
-        shard(model, mesh.weights, running.precision, mesh.layout.reshard_after_forward)
+        # What is left has the output matrix, which the loss needs after the forward pass.
+        shard(model, mesh.weights, running.precision, reshard_after_forward=False)
     return model.train()
 
 

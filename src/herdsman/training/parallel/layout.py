@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
+from math import lcm, prod
 from typing import Literal
 
 from pydantic import Field
@@ -98,23 +98,35 @@ class Layout:
     def processes(self) -> int:
         return prod((self.tensor, self.context, self.pipeline, self.data))
 
+    @property
+    def sequence_unit_tokens(self) -> int:
+        """Sequences must be multiples of this to be split: in two chunks for each context rank, and each rank's part
+        over the tensor ranks."""
+        return self.context * lcm(2, self.tensor) if self.context > 1 else self.tensor
+
     def check(self, model: ModelOptions, sequence_lengths: list[int]) -> None:
         """Says what cannot be split in this way.
 
         Raises:
             RecipeError: a degree does not divide what it splits.
         """
-        for what, count in (("query heads", model.heads), ("key and value heads", model.kv_heads)):
+        split = {
+            "query heads": model.heads,
+            "key and value heads": model.kv_heads,
+            "feed-forward columns": model.ffn_dim,
+        }
+        for what, count in split.items():
             if count % self.tensor:
                 raise _cannot(f"{count} {what}", f"tensor = {self.tensor}")
         if self.stages > model.layers + 2:
-            raise _cannot(f"{model.layers} layers, the embedding and the output", f"{self.stages} pipeline stages")
+            what = f"{model.layers} layers, the embedding and the output"
+            raise _cannot(what, f"{self.stages} pipeline stages", "choose fewer stages")
         for length in sequence_lengths:
-            if self.context > 1 and length % (2 * self.context):
-                raise _cannot(f"a sequence of {length} tokens", f"context = {self.context}, in two chunks each")
-            if length // self.context % self.tensor:
-                raise _cannot(f"{length // self.context} tokens of a sequence", f"tensor = {self.tensor}")
+            if length % self.sequence_unit_tokens:
+                over = f"context = {self.context}, in two chunks each, and tensor = {self.tensor}"
+                do = f"choose a multiple of {self.sequence_unit_tokens} tokens"
+                raise _cannot(f"a sequence of {length} tokens", over, do)
 
 
-def _cannot(what: str, over: str) -> RecipeError:
-    return RecipeError(f"{what} cannot be split evenly over {over}", where="pretrain.layout", do="choose a divisor")
+def _cannot(what: str, over: str, do: str = "choose a divisor") -> RecipeError:
+    return RecipeError(f"{what} cannot be split evenly over {over}", where="pretrain.layout", do=do)

@@ -79,7 +79,7 @@ class ParallelModel:
     def train_step(self, batches: Sequence[Batch], objective: Objective, also: tuple[float, ...] = ()) -> Sums:
         """Forward and backward over the micro-batches of this data rank; gradients are left summed, not divided.
 
-        All data ranks need as many, and under pipeline parallelism all need one shape.
+        All data ranks need as many. Rows may have any lengths, and micro-batches any number of rows.
 
         Args:
             also: numbers to be summed over all ranks on the way.
@@ -106,15 +106,15 @@ class ParallelModel:
         # By micro-batch, for torch's pipelines call the loss once more on nothing, to learn its shape.
         figures = torch.zeros(len(batches), len(names), dtype=torch.float64, device=self.device)
         count = padded_count(len(batches), self.layout)
+        batches = self._fitting(batches)
         local = [self._local(batch) for batch in batches]
-        places = self._places(batches[0])
         counted = self.mesh is None or (
             self.mesh.is_first_of_tensor and not (objective.by_row and self.mesh.context.get_local_rank())
         )
 
         def loss_of(hidden: Tensor, number: int) -> Tensor:
             batch = local[min(number, len(local) - 1)]
-            loss = objective(self, self._whole(hidden), batch)
+            loss = objective(self, self._whole(hidden)[: len(batch.tokens)], batch)
             if number >= len(local):
                 return loss.total * 0.0
             if counted:
@@ -125,13 +125,14 @@ class ParallelModel:
         with self._precision():
             if self.pipeline:
                 order = [min(number, len(batches) - 1) for number in range(count)]
-                tokens = torch.cat([local[number].tokens for number in order])
-                more = {"documents": torch.cat([_documents(batches[number]) for number in order])}
-                if places is not None:
+                rows = max(len(batch.tokens) for batch in batches)
+                tokens = torch.cat([_with_rows(local[number].tokens, rows) for number in order])
+                more = {"documents": torch.cat([_with_rows(_documents(batches[number]), rows) for number in order])}
+                if (places := self._places(batches[0])) is not None:
                     more["positions"] = places.expand(count, -1)
                 self.pipeline.run(tokens, more, loss_of, count, train)
             else:
-                self._run_alone(batches, local, places, loss_of, train)
+                self._run_alone(batches, local, loss_of, train)
         sums = torch.cat((figures.sum(0), torch.tensor(also, dtype=torch.float64, device=self.device)))
         if self.mesh:
             dist.all_reduce(sums)
@@ -143,18 +144,25 @@ class ParallelModel:
         self,
         batches: Sequence[Batch],
         local: Sequence[Batch],
-        places: Tensor | None,
         loss_of: Callable[[Tensor, int], Tensor],
         train: bool,
     ) -> None:
         module = self.modules[0]
-        positions = None if places is None else places[None]
         for number, batch in enumerate(batches):
             synchronise(module, last=number == len(batches) - 1)
             documents = _documents(batch) if self.mesh else batch.documents
+            places = self._places(batch)
+            positions = None if places is None else places[None]
             loss = loss_of(module(local[number].tokens, positions, documents), number)
             if train:
                 loss.backward()
+
+    def _fitting(self, batches: Sequence[Batch]) -> list[Batch]:
+        """The micro-batches in lengths that the layout can split; in one for all that pass through a pipeline."""
+        lengths, unit = [batch.tokens.shape[1] for batch in batches], self.layout.sequence_unit_tokens
+        if self.pipeline:
+            lengths = [max(lengths)] * len(lengths)
+        return [batch.lengthened(-(-length // unit) * unit) for batch, length in zip(batches, lengths, strict=True)]
 
     def _places(self, batch: Batch) -> Tensor | None:
         """The places of a sequence that this rank has, if not all."""
@@ -268,10 +276,20 @@ class ParallelModel:
         for _, parameter in self.named_parameters():
             gradient = parameter.grad
             if gradient is not None:
-                squares += _local_tensor(gradient).float().square().sum().double() / _copies(gradient)
+                squares += _local_tensor(gradient).float().square().sum().double() / self._copies(gradient)
         if self.mesh:
             dist.all_reduce(squares)
         return float(squares.sqrt())
+
+    def _copies(self, tensor: Tensor) -> int:
+        """On how many ranks the same part of a tensor lies. One whose mesh has no tensor axis, as the output that
+        scores, lies on all ranks of that axis."""
+        if not isinstance(tensor, DTensor):
+            return 1
+        copies = self.layout.processes // self.layout.pipeline // tensor.device_mesh.size()
+        for size, placement in zip(tensor.device_mesh.shape, tensor.placements, strict=True):
+            copies *= size if isinstance(placement, Replicate) else 1
+        return copies
 
 
 def _documents(batch: Batch) -> Tensor:
@@ -279,16 +297,11 @@ def _documents(batch: Batch) -> Tensor:
     return torch.zeros_like(batch.tokens) if batch.documents is None else batch.documents
 
 
+def _with_rows(tensor: Tensor, rows: int) -> Tensor:
+    """[at most rows, seq] to [rows, seq], the last row repeated: a pipeline takes one shape."""
+    return torch.cat((tensor, tensor[-1:].expand(rows - len(tensor), -1)))
+
+
 def _local_tensor(tensor: Tensor | None) -> Tensor:
     assert tensor is not None
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
-def _copies(tensor: Tensor) -> int:
-    """On how many ranks the same part of a tensor lies."""
-    if not isinstance(tensor, DTensor):
-        return 1
-    copies = 1
-    for size, placement in zip(tensor.device_mesh.shape, tensor.placements, strict=True):
-        copies *= size if isinstance(placement, Replicate) else 1
-    return copies

@@ -45,6 +45,17 @@ def padded_count(micro_batches: int, layout: Layout) -> int:
     return -(-micro_batches // unit) * unit
 
 
+class _Stage(PipelineStage):
+    """torch's stage, but one that hands no gradients over in evaluation, where V-shaped schedules ask still."""
+
+    def get_local_bwd_output(self, mb_index: int) -> Any:
+        return super().get_local_bwd_output(mb_index) if self.has_backward else ()
+
+    def set_local_bwd_input(self, next_stage_bwd_outputs: Any, mb_index: int) -> None:
+        if self.has_backward:
+            super().set_local_bwd_input(next_stage_bwd_outputs, mb_index)
+
+
 class Pipeline:
     """The schedule that drives this rank's stages, made anew when the shape of the micro-batches changes.
 
@@ -88,7 +99,7 @@ class Pipeline:
 
     def _make(self, micro_batches: int) -> Any:
         made = [
-            PipelineStage(module, index, self.layout.stages, self.device, group=self.group)
+            _Stage(module, index, self.layout.stages, self.device, group=self.group)
             for module, index in zip(self.modules, self.stages, strict=True)
         ]
         kind = get_schedule_class(self.layout.schedule)
