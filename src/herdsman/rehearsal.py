@@ -24,7 +24,7 @@ from herdsman.training.parallel.layout import LayoutOptions
 from herdsman.workspace import Workspace
 
 SPREAD, ALONE, PROOFS = "spread", "alone", "proofs.json"
-LOSS_TOLERANCE, WEIGHT_TOLERANCE = 1e-4, 1e-3
+LOSS_TOLERANCE, WEIGHT_TOLERANCE = 1e-5, 1e-4
 """Largest differences between one process and many over a whole run, which adds up what single steps round."""
 
 

@@ -22,6 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,8 @@ class Watchdog:
                 self._end(silent_seconds)
             if time.monotonic() - written >= HEARTBEAT_SECONDS:
                 written = time.monotonic()
-                self._write_heartbeat(silent_seconds)
+                with suppress(OSError):  # a full disk is the checkpoints' business
+                    self._write_heartbeat(silent_seconds)
 
     def _end(self, silent_seconds: float) -> None:
         """Does not return. No failure in here may keep the process alive."""
