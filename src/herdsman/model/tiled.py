@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 TILE = 128
-ROWS_TOKENS = 512
+ROWS_TOKENS = 1024
 """Rows that are shorter than this go through together."""
 
 
