@@ -1,7 +1,7 @@
 """Training steps on a CPU, against transformers and litgpt: same weights, tokens, optimizer and threads.
 
     pip install --no-deps litgpt lightning lightning-utilities torchmetrics pytorch-lightning
-    python benchmarks/training/speed.py [--sizes 5M 34M "128k vocabulary"] [--threads 1 2] [--rounds 5] [--compiled]
+    python benchmarks/training/speed.py [--sizes 5M 34M "128k vocabulary"] [--trainers ...] [--threads 1 2] [--rounds 5]
 
 litgpt is left out where it is not installed. A step is forward, loss, backward, clipping and update. All contenders of
 a size live in one process for each number of threads and take their steps in turns; the medians of the rounds count.
@@ -33,13 +33,10 @@ BASES = ("transformers, fp32", "litgpt, bf16")
 PARITY = 1e-4
 
 
-def names(compiled: bool) -> list[str]:
+def names(only: list[str] | None, compiled: bool) -> list[str]:
     has_litgpt = importlib.util.find_spec("litgpt") is not None
-    return [
-        name
-        for name in CONTENDERS
-        if (compiled or "compiled" not in name) and (has_litgpt or not name.startswith("litgpt"))
-    ]
+    wanted = only or [name for name in CONTENDERS if compiled or "compiled" not in name]
+    return [name for name in wanted if has_litgpt or not name.startswith("litgpt")]
 
 
 def times(size_name: str, contenders: list[str], rounds: int) -> dict[str, Any]:
@@ -114,6 +111,7 @@ def processor() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Training steps on a CPU, against transformers and litgpt.")
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--trainers", nargs="+", choices=CONTENDERS, help="all but the compiled if left out")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--compiled", action="store_true", help="also with torch.compile")
@@ -126,7 +124,7 @@ def main() -> None:
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
         print(json.dumps(memory(size, *rest) if what == "memory" else times(size, rest[1:], int(rest[0]))))
         return
-    contenders, rows = names(options.compiled), []
+    contenders, rows = names(options.trainers, options.compiled), []
     for size in options.sizes:
         alone = [] if options.no_memory else contenders
         peaks = {name: child(1, "memory", size, name)["peak_bytes"] for name in alone}

@@ -57,6 +57,7 @@ def plan(first_seen: Tensor) -> Plan:
     return groups
 
 
+@torch.compiler.disable
 def tiled_attention(q: Tensor, k: Tensor, v: Tensor, tiles: Plan) -> Tensor:
     """q [batch, heads, seq, width], k and v [batch, kv_heads, seq, width]: [batch, heads, seq, width]."""
     out: Tensor = _TiledAttention.apply(q, k, v, tiles)
