@@ -86,7 +86,7 @@ def test_tiles_of_any_size_agree(size: int, packed: bool, rows_tokens: int, monk
 
 def test_tiles_leave_out_documents_that_are_over() -> None:
     places, numbers = torch.arange(4 * tiled.TILE), torch.arange(4)[None].repeat_interleave(tiled.TILE, 1)
-    (tiles,) = Tiled().prepare(Sight(places, places, numbers, numbers))
+    (tiles,) = Tiled().prepare(Sight(places, places, numbers, numbers)).groups
     assert [tile.keys for tile in tiles] == [tile.queries for tile in tiles]
 
 
