@@ -83,7 +83,7 @@ def test_gives_up_after_as_many_failures_without_progress(tmp_path: Path) -> Non
     events = EventLog(tmp_path / "events.jsonl")
     with pytest.raises(MachineError, match="rank 1 ended with exit code 7: 3 failures in a row"):
         launch(
-            command(tmp_path, "time.sleep(60) if rank == 0 else sys.exit(7)"),
+            command(tmp_path, "time.sleep(60 if rank == 0 else 1)\nsys.exit(7)"),  # the other rank gets to start
             2,
             logs=tmp_path / "logs",
             restarts=2,
