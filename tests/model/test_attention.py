@@ -71,7 +71,7 @@ def test_varlen_agrees_on_a_gpu() -> None:
     assert torch.allclose(dense.float(), varlen.float(), atol=2e-2)
 
 
-@pytest.mark.parametrize("backend", [Dense(), BACKENDS["by_document"](), BACKENDS["flex"]()])
+@pytest.mark.parametrize("backend", [Dense(), BACKENDS["tiled"](), BACKENDS["flex"]()])
 def test_some_queries_see_what_they_see_among_all(backend: Backend) -> None:
     """As on a rank of context parallelism: queries of some places, keys of all places in another order."""
     q, k, v = (leaf.detach() for leaf in inputs())

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from herdsman.model.options import ModelOptions
+from herdsman.model.tiled import Plan, plan, tiled_attention
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,27 @@ class Sight:
             mask = mask & (self.query_documents[:, :, None] == self.key_documents[:, None, :])
         return mask[:, None]
 
+    def first_seen(self) -> Tensor | None:
+        """[batch or 1, queries], the place of the first key that a query sees; None where places are not aligned."""
+        if not self.aligned:
+            return None
+        if self.query_documents is None:
+            return torch.zeros_like(self.query_places)[None]
+        return torch.where(self._borders(), self.query_places, 0).cummax(1).values
+
+    def _borders(self) -> Tensor:
+        """[batch, queries], True where a document begins."""
+        assert self.query_documents is not None
+        borders = torch.ones_like(self.query_documents, dtype=torch.bool)
+        borders[:, 1:] = self.query_documents[:, 1:] != self.query_documents[:, :-1]
+        return borders
+
     def spans(self) -> list[tuple[int, int, int]] | None:
         """(row, first place, place after the last) of every document; None where spans cannot say who sees whom."""
         if not self.aligned or self.query_documents is None:
             return None
         length = self.query_documents.shape[1]
-        borders = torch.ones_like(self.query_documents, dtype=torch.bool)
-        borders[:, 1:] = self.query_documents[:, 1:] != self.query_documents[:, :-1]
-        starts = borders.nonzero().tolist()
+        starts = self._borders().nonzero().tolist()
         ends = [place if place else length for _, place in starts[1:]] + [length]
         return [(row, start, end) for (row, start), end in zip(starts, ends, strict=True)]
 
@@ -80,26 +94,22 @@ class Dense:
         return sight.mask()
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, prepared: Tensor | None) -> Tensor:
-        k, v = _for_every_head(q, k, v)
-        return scaled_dot_product_attention(q, k, v, attn_mask=prepared, is_causal=prepared is None)
+        grouped = not q.is_cuda and q.shape[1] != k.shape[1]
+        if not grouped:  # CUDA's kernels that take a mask want keys and values once for every query head
+            groups = q.shape[1] // k.shape[1]
+            k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
+        return scaled_dot_product_attention(q, k, v, attn_mask=prepared, is_causal=prepared is None, enable_gqa=grouped)
 
 
-class ByDocument:
-    """torch's attention on each document alone: what no query sees is not computed."""
+class Tiled:
+    """Matrix products over tiles of queries: the fastest on CPUs, see `model.tiled`."""
 
-    def prepare(self, sight: Sight) -> list[tuple[int, int, int]] | Tensor | None:
-        spans = sight.spans()
-        return sight.mask() if spans is None else spans
+    def prepare(self, sight: Sight) -> Plan | Tensor | None:
+        first_seen = sight.first_seen()
+        return sight.mask() if first_seen is None else plan(first_seen)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, prepared: list[tuple[int, int, int]] | Tensor | None) -> Tensor:
-        if not isinstance(prepared, list):
-            return Dense().attend(q, k, v, prepared)
-        k, v = _for_every_head(q, k, v)
-        rows: list[list[Tensor]] = [[] for _ in range(len(q))]
-        for row, start, end in prepared:
-            part = (slice(row, row + 1), slice(None), slice(start, end))
-            rows[row].append(scaled_dot_product_attention(q[part], k[part], v[part], is_causal=True))
-        return torch.cat([torch.cat(parts, dim=2) for parts in rows])
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, prepared: Plan | Tensor | None) -> Tensor:
+        return tiled_attention(q, k, v, prepared) if isinstance(prepared, list) else Dense().attend(q, k, v, prepared)
 
 
 class Flex:
@@ -151,15 +161,15 @@ class Varlen:
         return out.view(batch, length, -1, width).transpose(1, 2)
 
 
-BACKENDS: dict[str, type[Backend]] = {"dense": Dense, "by_document": ByDocument, "flex": Flex, "varlen": Varlen}
+BACKENDS: dict[str, type[Backend]] = {"dense": Dense, "tiled": Tiled, "flex": Flex, "varlen": Varlen}
 
 
 def choose_backend(name: str, device: torch.device, dtype: torch.dtype) -> Backend:
-    """The back-end of a name; `auto` is flash attention over documents where torch has it, else what always works."""
+    """The back-end of a name; `auto` is the fastest of the device's that can train."""
     if name != "auto":
         return BACKENDS[name]()
     if device.type != "cuda":
-        return Dense()
+        return Tiled()
     return Varlen() if dtype.itemsize == 2 and _has_varlen() else Flex()
 
 
@@ -176,12 +186,6 @@ def _flex_attention(compiled: bool) -> Any:
     from torch.nn.attention.flex_attention import flex_attention
 
     return torch.compile(flex_attention) if compiled else flex_attention
-
-
-def _for_every_head(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """Keys and values once for every query head."""
-    groups = q.shape[1] // k.shape[1]
-    return (k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)) if groups > 1 else (k, v)
 
 
 class KVCache:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-SLICE_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 27}
+SLICE_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 27}
 LEAST_SLICE = 256
 
 
@@ -65,12 +65,13 @@ class _TokenLogprobs(torch.autograd.Function):
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype, shard: VocabularyShard | None
     ) -> tuple[Tensor, Tensor]:
         h, w = hidden.to(dtype), weight.to(dtype)
-        normaliser = torch.full((len(h),), -torch.inf, device=h.device)
-        for _, part, logits, p in _slices(h, w):
-            torch.mm(h, part.T, out=logits)
-            highest = logits.amax(-1, keepdim=True).float()
-            total = torch.sub(logits, highest, out=p).exp_().sum(-1)
-            normaliser = torch.logaddexp(normaliser, total.log_().add_(highest[:, 0]))
+        by_slice = []
+        for _, part, logits, exact in _slices(h, w, torch.float32):
+            p = exact.copy_(torch.mm(h, part.T, out=logits))
+            highest = p.amax(-1, keepdim=True)
+            by_slice.append(p.sub_(highest).exp_().sum(-1).log_().add_(highest[:, 0]))
+        normalisers = torch.stack(by_slice)
+        normaliser = normalisers.logsumexp(0)
         rows = targets - shard.first if shard else targets
         inside = (rows >= 0) & (rows < len(w))
         rows = rows.clamp(0, len(w) - 1)
@@ -78,27 +79,26 @@ class _TokenLogprobs(torch.autograd.Function):
         if shard:
             normaliser = shard.log_sum_exp(normaliser)
             chosen = shard.sum(chosen * inside)
-        ctx.save_for_backward(h, weight, rows, inside, normaliser)
+        ctx.save_for_backward(h, weight, rows, inside, normalisers, normaliser)
         ctx.dtypes = (hidden.dtype, dtype)
         return chosen - normaliser, normaliser
 
     @staticmethod
     def backward(ctx: Any, by_logprob: Tensor, by_normaliser: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        """With p the softmax, the logits' gradient is (by_normaliser - by_logprob) p + by_logprob at the target."""
-        h, weight, rows, inside, normaliser = ctx.saved_tensors
+        """With p the softmax, the logits' gradient is (by_normaliser - by_logprob) p + by_logprob at the target. In a
+        slice p is the slice's own softmax times its share of the denominator."""
+        h, weight, rows, inside, normalisers, normaliser = ctx.saved_tensors
         hidden_dtype, dtype = ctx.dtypes
-        w = weight.to(dtype)
-        scale = (by_normaliser - by_logprob)[:, None]
-        scaled = (h * scale).to(dtype)
+        w, by_row = weight.to(dtype), h.T.contiguous()
+        scales = (by_normaliser - by_logprob) * (normalisers - normaliser).exp()
         by_hidden = torch.zeros(h.shape, dtype=torch.float32, device=h.device)
         by_weight = torch.empty(weight.shape, dtype=torch.float32, device=h.device)
-        for start, part, logits, p in _slices(h, w):
-            torch.sub(torch.mm(h, part.T, out=logits), normaliser[:, None], out=p).exp_()
-            rounded = p.to(dtype)
-            by_hidden += rounded @ part
-            by_weight[start : start + len(part)] = rounded.T @ scaled
+        for (start, part, logits, p), scale in zip(_slices(h, w, dtype), scales, strict=True):
+            torch.softmax(torch.mm(h, part.T, out=logits), -1, out=p)
+            by_hidden.addcmul_((p @ part).float(), scale[:, None])
+            by_weight[start : start + len(part)] = ((by_row * scale).to(dtype) @ p).T
         by_target = (by_logprob * inside)[:, None]
-        by_hidden.mul_(scale).addcmul_(w[rows].float(), by_target)
+        by_hidden.addcmul_(w[rows].float(), by_target)
         by_weight.index_add_(0, rows, h.float() * by_target)
         return by_hidden.to(hidden_dtype), by_weight.to(weight.dtype), None, None, None
 
@@ -108,24 +108,23 @@ def likeliest(hidden: Tensor, weight: Tensor, shard: VocabularyShard | None = No
     """The token with the highest score for each of the hidden states [tokens, dim]: [tokens]."""
     h, w = hidden.float(), weight.float()
     best, tokens = torch.full((len(h),), -torch.inf, device=h.device), torch.zeros(len(h), device=h.device).long()
-    for start, part, logits, _ in _slices(h, w):
+    for start, part, logits, _ in _slices(h, w, h.dtype):
         highest, places = torch.mm(h, part.T, out=logits).max(-1)
         tokens = torch.where(highest > best, places + start, tokens)
         best = torch.maximum(best, highest)
     return shard.highest(best, tokens + shard.first) if shard else tokens
 
 
-def _slices(h: Tensor, weight: Tensor) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
-    """Slices of the vocabulary whose logits fit the cache: the first row of each, its rows, and room for its logits.
+def _slices(h: Tensor, weight: Tensor, second: torch.dtype) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+    """Slices of the vocabulary: the first row of each, its rows, and room for its logits and for what is made of them.
 
-    The room, [tokens, rows] in the precision of h and in float32, is the same for every slice: allocated anew each time
-    it would cost more than the products (and the C library would not even find the freed room again).
+    The rooms, [tokens, rows] in the precision of h and in a second one, are the same for every slice: allocated anew
+    each time they would cost more than the products (and the C library would not even find the freed room again).
     """
     size = SLICE_ELEMENTS.get(h.device.type, SLICE_ELEMENTS["cpu"]) // max(1, len(h))
     size = min(max(LEAST_SLICE, size), len(weight))
-    room = torch.empty(len(h) * size, dtype=h.dtype, device=h.device)
-    exact = torch.empty(len(h) * size, device=h.device)
+    rooms = [torch.empty(len(h) * size, dtype=dtype, device=h.device) for dtype in (h.dtype, second)]
     for start in range(0, len(weight), size):
         part = weight[start : start + size]
-        logits, p = (buffer[: len(h) * len(part)].view(len(h), len(part)) for buffer in (room, exact))
-        yield start, part, logits, p
+        logits, other = (room[: len(h) * len(part)].view(len(h), len(part)) for room in rooms)
+        yield start, part, logits, other

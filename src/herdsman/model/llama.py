@@ -15,14 +15,17 @@ from herdsman.model.rope import rope_tables, rotate
 
 
 class Norm(nn.Module):
-    """RMSNorm; statistics in float32 whatever the activations are."""
+    """RMSNorm; statistics in float32 whatever the activations are. What follows are matrix products only, so under
+    autocast it gives their precision at once: cast by each of them, it would be cast three times over."""
 
     def __init__(self, dim: int, eps: float):
         super().__init__()
         self.weight, self.eps = nn.Parameter(torch.ones(dim)), eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return rms_norm(x.float(), self.weight.shape, self.weight.float(), self.eps).to(x.dtype)
+        device = x.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+        return rms_norm(x.float(), self.weight.shape, self.weight.float(), self.eps).to(dtype)
 
 
 class Projection(nn.Linear):

@@ -159,10 +159,10 @@ class PretrainOptions(Options):
         description="Precision of matrix products; `auto` takes bfloat16 where the machine multiplies it in hardware; "
         "`float8` those of the blocks in 8 bits, scaled by row, on GPUs that have it.",
     )
-    attention: Literal["auto", "dense", "by_document", "flex", "varlen"] = Field(
+    attention: Literal["auto", "dense", "tiled", "flex", "varlen"] = Field(
         "auto",
-        description="How attention is computed: `dense` with a written mask, `by_document` one after the other, `flex` "
-        "and `varlen` on CUDA; `auto` takes what is fastest there.",
+        description="How attention is computed: `dense` with a written mask, `tiled` for CPUs, `flex` and `varlen` on "
+        "CUDA; `auto` takes what is fastest there.",
     )
     recompute: Literal["none", "selective", "full"] = Field(
         "none",
