@@ -1,7 +1,8 @@
 """The two trainers that nanochat.py compares, each behind the same two calls: a training step, and the loss of rows.
 
-Herdsman's is its recipe: model, optimizer, schedule and step are those of the pretrain stage. nanochat's are its model and
-optimizer, imported from a checkout, with the hyperparameters that its scripts/base_train.py derives from depth and batch.
+Herdsman's is its recipe: model, optimizer, schedule and step are those of the pretrain stage. nanochat's are its model
+and optimizer, imported from a checkout, with the hyperparameters that its scripts/base_train.py derives from depth and
+batch.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -188,7 +189,7 @@ class NanochatTrainer:
     """
 
     BATCH, DECAY, REFERENCE_DEPTH = 2**19, 0.28, 12
-    RATES = {"unembedding_lr": 0.008, "embedding_lr": 0.3, "scalar_lr": 0.5, "matrix_lr": 0.02}
+    RATES: ClassVar = {"unembedding_lr": 0.008, "embedding_lr": 0.3, "scalar_lr": 0.5, "matrix_lr": 0.02}
     WARMUP_STEPS, WARMDOWN, FINAL = 40, 0.65, 0.05
 
     def __init__(self, settings: Nanochat, seed: int, steps: int):
@@ -228,7 +229,9 @@ class NanochatTrainer:
             (self.forward(*part) / len(parts)).backward()
         warmdown = round(self.WARMDOWN * self.steps)
         begun = max(0.0, (number - (self.steps - warmdown)) / warmdown) if warmdown else 0.0
-        rate = min(1.0, (number + 1) / self.WARMUP_STEPS) if number < self.WARMUP_STEPS else 1 - begun * (1 - self.FINAL)
+        rate = (
+            min(1.0, (number + 1) / self.WARMUP_STEPS) if number < self.WARMUP_STEPS else 1 - begun * (1 - self.FINAL)
+        )
         momentum = 0.85 + 0.12 * number / 400 if number < 400 else 0.97 - 0.07 * begun
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * rate

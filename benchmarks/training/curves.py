@@ -31,7 +31,9 @@ def draw(
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">']
     parts += [f"<title>{escape(title)}</title><style>{STYLE}</style>"]
     for tick in ticks(x.low, x.high, 8):
-        parts.append(f'<text x="{x(tick):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{short_number(tick)}</text>')
+        parts.append(
+            f'<text x="{x(tick):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{short_number(tick)}</text>'
+        )
     for tick in ticks(y.low, y.high, 6):
         parts.append(f'<path class="grid" d="M{LEFT} {y(tick):.1f}H{WIDTH - RIGHT}"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{y(tick) + 4:.1f}" text-anchor="end">{short_number(tick)}</text>')

@@ -1,8 +1,8 @@
 """Herdsman's pretraining beside nanochat's: held-out bits per byte for the same seconds of training on the same text.
 
     herdsman raise recipes/tiny.toml --until tokens
-    python benchmarks/training/nanochat.py herds/tiny --nanochat CHECKOUT
-    python benchmarks/training/nanochat.py herds/tiny --nanochat CHECKOUT --depth 3 --batch 4096 --seconds 120 --seeds 3
+    python benchmarks/training/nanochat.py herds/tiny --nanochat CHECKOUT --svg curves.svg
+    python benchmarks/training/nanochat.py herds/tiny --nanochat CHECKOUT --depth 2 3 --batch 2048 --seconds 120
 
 Both read the same tokens in the same order, in batches of their own, and are measured by one function. Seconds a step
 are measured first, in turns and without anything between, medians; they say how many steps fit into `--seconds`, which
@@ -14,13 +14,14 @@ attention are imported.
 from __future__ import annotations
 
 import argparse
-import json
+import math
 import os
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -34,6 +35,8 @@ from herdsman.recipe import load_recipe
 from herdsman.tokens.streams import TokenStreams
 from herdsman.tokens.tokenizer import Tokenizer
 
+Clock = Callable[[], float]
+CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
 POINTS = 12
 ROUNDS, STEPS_A_ROUND, WARMUP_STEPS = 7, 4, 3
 
@@ -65,48 +68,47 @@ def held_out(herd: Path, tokenizer: Tokenizer, limit_bytes: int, length: int) ->
     return Windows(inputs, targets, sum(document.size for document in documents))
 
 
-def step_seconds(
-    contestants: Sequence[Contestant], streams: TokenStreams
-) -> dict[tuple[str, int], tuple[float, float]]:
-    """Seconds and CPU seconds of a step by contestant and batch: medians over rounds in which all take turns."""
-    ready: dict[tuple[str, int], Iterator[tuple[float, float]]] = {}
+def step_seconds(contestants: Sequence[Contestant], streams: TokenStreams, clock: Clock) -> dict[str, float]:
+    """Seconds of a step by contestant and batch: medians over rounds in which all take turns."""
+    ready: dict[str, Iterator[float]] = {}
     for contestant in contestants:
         for stretch in contestant.stretches(1.0):
-            ready.setdefault((contestant.name, stretch.batch_tokens), _timed_steps(contestant, stretch, streams))
-    measured: dict[tuple[str, int], list[tuple[float, float]]] = {key: [] for key in ready}
+            key = step_key(contestant, stretch)
+            ready[key] = ready.get(key) or _timed_steps(contestant, stretch, streams, clock)
+    measured: dict[str, list[float]] = {key: [] for key in ready}
     for _ in range(ROUNDS):
         for key, steps in ready.items():
             measured[key] += [next(steps) for _ in range(STEPS_A_ROUND)]
-    return {key: tuple(statistics.median(kind) for kind in zip(*rows, strict=True)) for key, rows in measured.items()}  # type: ignore[misc]
+    return {key: statistics.median(seconds) for key, seconds in measured.items()}
 
 
-def _timed_steps(contestant: Contestant, stretch: Stretch, streams: TokenStreams) -> Iterator[tuple[float, float]]:
+def step_key(contestant: Contestant, stretch: Stretch) -> str:
+    return f"{contestant.name}: {stretch.batch_tokens:,} tokens a step"
+
+
+def _timed_steps(contestant: Contestant, stretch: Stretch, streams: TokenStreams, clock: Clock) -> Iterator[float]:
     count = WARMUP_STEPS + ROUNDS * STEPS_A_ROUND
-    whole = [Stretch(count * stretch.batch_tokens, stretch.batch_tokens, stretch.length, stretch.mix)]
-    stretches = whole if len(contestant.stretches(1.0)) == 1 else contestant.stretches(1.0)
-    trainer, order = contestant.trainer(1, stretches), rows_of(streams, whole, 1)
+    trainer = contestant.trainer(1, contestant.stretches(1.0))
+    whole = Stretch(count * stretch.batch_tokens, stretch.batch_tokens, stretch.length, stretch.mix)
+    order = rows_of(streams, [whole], 1)
     for number in range(count):
-        wall, cpu = time.perf_counter(), time.process_time()
+        started = clock()
         tokens = number * stretch.batch_tokens
-        rows = order.read(tokens, stretch.batch_tokens // stretch.length, stretch.length)
-        trainer.step(rows, number, tokens)
+        trainer.step(order.read(tokens, stretch.batch_tokens // stretch.length, stretch.length), number, tokens)
         if number >= WARMUP_STEPS:
-            yield time.perf_counter() - wall, time.process_time() - cpu
+            yield clock() - started
 
 
-def fit(contestant: Contestant, seconds: dict[tuple[str, int], float], budget_seconds: float) -> list[Stretch]:
+def fit(contestant: Contestant, seconds: dict[str, float], budget_seconds: float) -> list[Stretch]:
     """The contestant's run, as long as the seconds allow."""
-
-    def cost(stretches: Sequence[Stretch]) -> float:
-        return sum(part.tokens / part.batch_tokens * seconds[contestant.name, part.batch_tokens] for part in stretches)
-
-    scale = budget_seconds / cost(contestant.stretches(1.0))
-    return contestant.stretches(scale)
+    parts = contestant.stretches(1.0)
+    cost = sum(part.tokens / part.batch_tokens * seconds[step_key(contestant, part)] for part in parts)
+    return contestant.stretches(budget_seconds / cost)
 
 
 def train(
-    contestant: Contestant, stretches: Sequence[Stretch], seconds: dict[tuple[str, int], float], seed: int,
-    streams: TokenStreams, text: Windows,
+    contestant: Contestant, stretches: Sequence[Stretch], seconds: dict[str, float], seed: int, streams: TokenStreams,
+    text: Windows,
 ) -> Run:  # fmt: skip
     trainer: Trainer = contestant.trainer(seed, stretches)
     order = rows_of(streams, stretches, seed)
@@ -118,9 +120,9 @@ def train(
             rows = order.read(run.tokens, part.batch_tokens // part.length, part.length)
             trainer.step(rows, run.steps, run.tokens)
             run.steps, run.tokens = run.steps + 1, run.tokens + part.batch_tokens
-            spent += seconds[contestant.name, part.batch_tokens]
+            spent += seconds[step_key(contestant, part)]
             if run.steps in marks:
-                bits = trainer.nats(text) / text.bytes / 0.6931471805599453
+                bits = trainer.nats(text) / text.bytes / math.log(2)
                 run.curve.append((round(spent, 3), run.tokens, round(bits, 5)))
     return run
 
@@ -146,51 +148,53 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("herd", type=Path, help="workspace raised until tokens")
     parser.add_argument("--nanochat", type=Path, help="nanochat's checkout; Herdsman alone if left out")
-    parser.add_argument("--recipe", type=Path, default=Path("recipes/tiny.toml"))
+    parser.add_argument("--recipe", type=Path, default=Path(__file__).with_suffix(".toml"))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="changes to the recipe")
-    parser.add_argument("--depth", type=int, nargs="*", default=[3])
+    parser.add_argument("--depth", type=int, nargs="*", default=[2], help="nanochat's layers, 64 channels each")
     parser.add_argument("--batch", type=int, nargs="*", default=[2048], help="nanochat's batch, tokens")
-    parser.add_argument("--rate", type=float, default=1.0, help="multiplies nanochat's learning rates")
-    parser.add_argument("--length", type=int, default=256, help="nanochat's sequences, tokens")
+    parser.add_argument("--rate", type=float, nargs="*", default=[1, 2], help="multiplies nanochat's learning rates")
     parser.add_argument("--dtype", default="bfloat16", help="nanochat's; on a CPU it takes float32 unless told")
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3])
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu, with one thread, on a busy machine")
+    parser.add_argument("--speeds", type=Path, help="seconds a step: read from this file if it exists, else put there")
     parser.add_argument("--held-out-bytes", type=int, default=200_000)
-    parser.add_argument("--out", type=Path, help="where curves go, .json")
-    parser.add_argument("--svg", type=Path, help="where the drawing goes")
+    parser.add_argument("--out", type=Path, default=Path("curves"), help="folder of curves, one file a run")
+    parser.add_argument("--svg", type=Path, help="where the drawing of all curves in that folder goes")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     tokenizer = Tokenizer.load(args.herd / "tokenizer")
     streams, mixes = TokenStreams.open(args.herd / "tokens"), read_json(args.herd / "documents" / "mix.json")
     recipe = load_recipe(args.recipe, args.set)
     contestants: list[Contestant] = [Herdsman("Herdsman", recipe, tokenizer.vocab_size, mixes)]
+    length = recipe.pretrain.phases[0].sequence_length
     if args.nanochat:
         os.environ["NANOCHAT_DTYPE"] = args.dtype
         sys.path.insert(0, str(args.nanochat))
-        contestants += [
-            Nanochat(
-                f"nanochat, depth {depth}, batch {batch:,}", tokenizer.vocab_size, mixes["pretrain"], 1 << 20, depth,
-                batch, args.length, rate=args.rate,
-            )  # fmt: skip
-            for depth in args.depth
-            for batch in args.batch
-        ]
-    measured = step_seconds(contestants, streams)
-    seconds = {key: wall for key, (wall, _) in measured.items()}
-    for (name, batch), (wall, cpu) in measured.items():
-        print(f"{name}: {batch:,} tokens a step in {wall * 1e3:.1f} ms, {cpu * 1e3:.1f} ms of CPU", file=sys.stderr)
-    text = held_out(args.herd, tokenizer, args.held_out_bytes, recipe.pretrain.phases[0].sequence_length)
-    runs = []
-    for seed in range(1, args.seeds + 1):
-        for contestant in contestants:
-            runs.append(train(contestant, fit(contestant, seconds, args.seconds), seconds, seed, streams, text))
-            print(json.dumps(vars(runs[-1])), file=sys.stderr, flush=True)
+        for depth, batch, rate in product(args.depth, args.batch, args.rate):
+            name = f"nanochat, {depth} layers, batches of {batch:,}" + (
+                f", {rate:g} times its rates" if rate != 1 else ""
+            )
+            contestants.append(
+                Nanochat(name, tokenizer.vocab_size, mixes["pretrain"], 1 << 20, depth, batch, length, rate=rate)
+            )
+    if args.speeds and args.speeds.exists():
+        seconds = read_json(args.speeds)
+    else:
+        seconds = step_seconds(contestants, streams, CLOCKS[args.clock])
+        if args.speeds:
+            write_json(args.speeds, seconds)
+    text = held_out(args.herd, tokenizer, args.held_out_bytes, length)
+    for seed, contestant in product(args.seeds, contestants):
+        run = train(contestant, fit(contestant, seconds, args.seconds), seconds, seed, streams, text)
+        write_json(args.out / f"{contestant.name}, {seed}.json", vars(run))
+    runs = [Run(**read_json(path)) for path in sorted(args.out.glob("*.json"))]
     print(table(runs, args.seconds))
-    if args.out:
-        write_json(args.out, [vars(run) for run in runs])
     if args.svg:
-        args.svg.write_text(draw([(run.name, run.curve) for run in runs]), encoding="utf-8")
+        title = f"Held-out bits per byte in {args.seconds:g} seconds of training"
+        curves = [(run.name, [(seconds, bits) for seconds, _, bits in run.curve]) for run in runs]
+        args.svg.write_text(draw(title, "seconds of training", "bits per byte", curves, 2.6), encoding="utf-8")
 
 
 if __name__ == "__main__":
