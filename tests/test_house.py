@@ -18,7 +18,18 @@ FOLDERS = (
     "pages", "documents", "tokens", "model", "training", "cluster", "generation", "evaluation", "synthesis",
     "posttraining", "safety", "release",
 )  # fmt: skip
-ROOF = {"recipe", "stages", "ranks", "herd", "document_journey", "what_if", "inspection", "cli", "__main__"}
+ROOF = {
+    "recipe",
+    "stages",
+    "ranks",
+    "rehearsal",
+    "herd",
+    "document_journey",
+    "what_if",
+    "inspection",
+    "cli",
+    "__main__",
+}
 
 
 def imports(path: Path) -> Iterator[str]:

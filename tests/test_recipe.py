@@ -44,6 +44,19 @@ def test_405b_takes_the_published_flops() -> None:
     result = plan_of(load_recipe(ROOT / "recipes" / "405b.toml"))
     assert result.flops_6nd == pytest.approx(3.8e25, rel=2e-3)
     assert result.flops > result.flops_6nd
+    assert sum(phase.most_tokens for phase in result.phases) == 6 * 66_666_666_666
+    assert result.rates.by_size == ()
+
+
+def test_rates_by_size_are_those_of_the_published_recipes() -> None:
+    """What a recipe would be given if it left them out: the numbers that the large presets write down."""
+    for name in ("8b", "70b", "405b"):
+        recipe = load_recipe(ROOT / "recipes" / f"{name}.toml")
+        names = ("peak_learning_rate", "final_learning_rate", "warmup_steps")
+        silent = recipe.pretrain.model_copy(update=dict.fromkeys(names))
+        rates = plan(recipe.model, recipe.tokenizer.vocab_size, silent).rates
+        assert rates.by_size == names
+        assert [getattr(rates, key) for key in names] == pytest.approx([getattr(recipe.pretrain, key) for key in names])
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda path: path.stem)

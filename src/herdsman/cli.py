@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from herdsman import __version__
-from herdsman.errors import HerdsmanError, WorkspaceError
+from herdsman.errors import HerdsmanError, RecipeError, WorkspaceError
 from herdsman.progress import Progress
 from herdsman.recipe import load_recipe
 from herdsman.workspace import STARTED, Workspace
@@ -104,6 +104,56 @@ def plan(recipe: RecipeArgument, json_: JsonOption = False, set: SetOption = Non
             f"{phase.flops:.4g}",
         )
     out.print(table)
+    if most := sum(phase.most_tokens for phase in result.phases):
+        out.print(f"  gates may prolong this by {most:.4g} tokens at most")
+
+
+@app.command()
+def rehearse(
+    recipe: RecipeArgument,
+    workspace: Annotated[Path | None, typer.Option(help="Where it runs; herds/NAME-rehearsal if left out.")] = None,
+    layout: Annotated[
+        str | None, typer.Option(metavar="tensor=2,context=2,...", help="Degrees to rehearse, if not the recipe's.")
+    ] = None,
+    json_: JsonOption = False,
+    set: SetOption = None,
+) -> None:
+    """Will it work? The same stages, schedule and parallel layout, shrunk to this machine, with a table of proofs."""
+    from herdsman.rehearsal import rehearse as run
+    from herdsman.training.parallel.layout import LayoutOptions
+
+    loaded = load_recipe(recipe, set)
+    degrees = LayoutOptions(**_degrees(layout)) if layout else None
+    root = workspace or Path("herds") / f"{loaded.name}-rehearsal"
+    progress = Progress()
+    progress.line(f"Rehearsing {loaded.name} in {root}")
+    try:
+        proofs = run(loaded, root, progress, degrees)
+    except KeyboardInterrupt:
+        _fail("stopped; run the same command to go on where it stopped", 130)
+    if json_:
+        print(json.dumps([vars(proof) for proof in proofs], indent=1))
+    else:
+        table = Table("proven", "found", "", box=None, pad_edge=False)
+        for proof in proofs:
+            table.add_row(proof.what, proof.found, "[green]yes[/]" if proof.holds else "[red]NO[/]")
+        out.print(table)
+    if not all(proof.holds for proof in proofs):
+        raise typer.Exit(1)
+
+
+def _degrees(text: str) -> dict[str, int]:
+    try:
+        pairs = [part.split("=") for part in text.split(",")]
+        degrees = {axis.strip(): int(degree) for axis, degree in pairs}
+    except ValueError:
+        degrees = {"": 0}
+    axes = ("tensor", "context", "pipeline", "data")
+    if not set(degrees) <= set(axes) or any(degree < 1 for degree in degrees.values()):
+        raise RecipeError(
+            f"is not degrees of {', '.join(axes)}", where=f"--layout {text}", do="write --layout tensor=2,pipeline=2"
+        )
+    return degrees
 
 
 @app.command()

@@ -38,6 +38,13 @@ class Task:
             self.last_line = now
             self.progress.line(self._line(now))
 
+    def expect(self, total: float) -> None:
+        """Says that there is more or less to do than was thought."""
+        if total != self.total:
+            self.total = total
+            if self.bar is not None and self.progress.bars:
+                self.progress.bars.update(self.bar, total=total)
+
     def resume(self, done: float) -> None:
         """Says how much an earlier process had done: it counts as done, and not in the rate."""
         self.resumed = done

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from herdsman.model.llama import Llama
 
 MOST_THREADS = 8
-MANNER = {"checkpoints", "health", "layout", "attention", "recompute", "compile"}
+MANNER: Any = {
+    **dict.fromkeys(("checkpoints", "health", "metrics", "layout", "attention", "recompute", "compile"), True),
+    "phases": {"__all__": {"layout": True, "gate": {"most_tokens": True, "at_limit": True}}},
+}
 """Options of pretraining that change how it runs and not, but for rounding, what comes out."""
 
 Figures = Mapping[str, Any]

@@ -7,12 +7,16 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 from herdsman.errors import InputError
 from herdsman.evaluation.needle import Needle, Pair, hide_needles, needles_found
 from herdsman.generation.engine import Engine, Score
 from herdsman.generation.sampling import Sampling
+from herdsman.model.llama import Llama
 from herdsman.tokens.tokenizer import Tokenizer
+from herdsman.training.gates import Gates
+from herdsman.training.options import Phase, PretrainOptions
 from tests.evaluation.herd import random_model, real_documents
 
 TEXTS = [row["text"] for row in real_documents()[:8]]
@@ -86,7 +90,7 @@ def test_a_model_finds_what_it_would_write(tokenizer: Tokenizer) -> None:
     model = random_model(tokenizer, context_length=64)
     assert needles_found(Engine(model, tokenizer).score, asked) == 0.0
     learnt = asked[::2]
-    _learn(model, learnt)
+    _learn(model, learnt, torch.optim.AdamW(model.parameters(), lr=3e-3), 60)
     engine = Engine(model, tokenizer)
     assert needles_found(engine.score, learnt) == 1.0
     length = len(asked[0].answer)
@@ -99,14 +103,43 @@ def test_a_model_finds_what_it_would_write(tokenizer: Tokenizer) -> None:
     assert needles_found(engine.score, cut) == sum(shares) / len(asked)
 
 
-def _learn(model: torch.nn.Module, needles: list[Needle]) -> None:
+def test_a_gate_opens_when_a_real_model_finds_its_needles(tokenizer: Tokenizer) -> None:
+    """The phase is one step of ten, and too short to learn eight questions by heart; the gate sees to it."""
+    asked = hide_needles(TEXTS, tokenizer, 64, seed=6, depths=4, facts=2)
+    short = torch.tensor([tokenizer.encode(text)[:33] for text in TEXTS])
+    gate = {"every_tokens": 10, "most_tokens": 60, "short_context": 10.0}
+    phases = [Phase(name="long", tokens=10, batch_tokens=10, sequence_length=10, gate=gate)]
+    gates = Gates(PretrainOptions(phases=phases, warmup_steps=0), 1)
+    model = random_model(tokenizer, context_length=64)
+    adam = torch.optim.AdamW(model.parameters(), lr=3e-3)
+
+    def short_context_loss(model: Llama) -> float:
+        logits = model.logits(model(short[:, :-1]))
+        return float(cross_entropy(logits.flatten(0, 1), short[:, 1:].flatten()).detach())
+
+    def needle(model: Llama, length: int) -> float:
+        return needles_found(Engine(model, tokenizer).score, asked)
+
+    gates.check(0, 0, model, short_context_loss, needle)
+    step = 0
+    while step < gates.schedule.steps:
+        _learn(model, asked, adam, 10)
+        step += 1
+        gates.check(step, step * 10, model, short_context_loss, needle)
+    decision = gates.decisions[0]
+    found = [row["needle"] for row in decision.measurements]
+    assert decision.passed
+    assert decision.prolonged_steps == len(found) - 1 > 0
+    assert found[0] < 1.0 == found[-1]
+
+
+def _learn(model: Llama, needles: list[Needle], adam: torch.optim.Optimizer, steps: int) -> None:
     rows = torch.tensor([needle.context + needle.answer for needle in needles])
     count = len(needles[0].answer)
-    adam = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for _ in range(60):
+    for _ in range(steps):
         logits = model.logits(model(rows[:, :-1])[:, -count:])
         adam.zero_grad()
-        torch.nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, -count:].flatten()).backward()
+        cross_entropy(logits.flatten(0, 1), rows[:, -count:].flatten()).backward()
         adam.step()
     model.eval()
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
@@ -40,7 +41,7 @@ class Layers(nn.Module):
 
 
 def muon_of(model: nn.Module, dtype: torch.dtype = torch.float32, **changes: Any) -> Muon:
-    group = {"momentum": 0.95, "momentum_start": 0.95, "momentum_warmup_steps": 0, "rate_factor": 1.0, "fused": False}
+    group = {"momentum": 0.95, "momentum_start": 0.95, "momentum_warmup_steps": 0, "fused": False}
     matrices = {"params": [p for p in model.parameters() if p.dim() == 2], "weight_decay": 0.1} | group | changes
     vectors = {"params": [p for p in model.parameters() if p.dim() < 2], "weight_decay": 0.0}
     return Muon([matrices, vectors], dtype, lr=RATE, betas=(0.9, 0.95), fused=True)
@@ -118,8 +119,10 @@ def test_momentum_warms_up_and_resumes() -> None:
     train(stopped, first, range(3))
     assert first.state[stopped.up[0].weight].keys() == {"momentum", "step"}
     assert first.state[stopped.scale].keys() == {"exp_avg", "exp_avg_sq", "step"}
+    by_name = copy.deepcopy(get_optimizer_state_dict(stopped, first))
+    assert set(by_name["state"]) == {name for name, _ in stopped.named_parameters()}
     resumed = muon_of(stopped, **settings)
-    resumed.load_state_dict(copy.deepcopy(first.state_dict()))
+    set_optimizer_state_dict(stopped, resumed, by_name)
     train(stopped, resumed, range(3, 8))
     for one, other in zip(straight.parameters(), stopped.parameters(), strict=True):
         assert torch.equal(one, other)

@@ -9,7 +9,7 @@ from torch import nn
 from herdsman.model.llama import Llama
 from herdsman.model.options import ModelOptions
 from herdsman.training.muon import Muon
-from herdsman.training.optimizer import make_optimizer
+from herdsman.training.optimizer import make_optimizer, set_learning_rate
 from herdsman.training.options import OptimizerOptions
 
 MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -46,8 +46,7 @@ def test_adamw_is_torchs() -> None:
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     optimizer = make_optimizer(model.named_parameters(), OptimizerOptions())
     backward(model)
-    for group in optimizer.param_groups:
-        group["lr"] = 1e-2
+    set_learning_rate(optimizer, 1e-2)
     optimizer.step()
     for name, parameter in model.named_parameters():
         decay = 0.0 if "norm" in name else 0.1
@@ -62,28 +61,36 @@ def test_muon_leaves_embedding_output_and_norms_to_adamw() -> None:
     for name, model in models.items():
         optimizer = make_optimizer(model.named_parameters(), OptimizerOptions(name=name))
         backward(model)
-        for group in optimizer.param_groups:
-            group["lr"] = 1e-2
+        set_learning_rate(optimizer, 1e-2)
         optimizer.step()
     for (name, one), other in zip(models["adamw"].named_parameters(), models["muon"].parameters(), strict=True):
         assert torch.equal(one, other) == (name.split(".")[-2] not in MATRICES), name
 
 
 def test_settings_reach_muon() -> None:
-    options = OptimizerOptions(name="muon", matrix_rate=0.5, momentum=0.9, weight_decay=0.0)
-    halves = []
-    for chosen in (options, options.model_copy(update={"matrix_rate": 1.0})):
-        model = model_of(tied=True)
-        before = model.blocks[0].ffn.up_proj.weight.detach().clone()
-        optimizer = make_optimizer(model.named_parameters(), chosen, torch.float32)
-        assert isinstance(optimizer, Muon)
-        assert optimizer.dtype == torch.float32
+    optimizer = make_optimizer(
+        model_of(True).named_parameters(), OptimizerOptions(name="muon", momentum=0.9), torch.half
+    )
+    assert isinstance(optimizer, Muon)
+    assert optimizer.dtype == torch.half
+    assert [group["momentum"] for group in optimizer.param_groups if "momentum" in group] == [0.9]
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_embedding_and_output_may_have_a_rate_of_their_own(name: str) -> None:
+    moves = []
+    for factor in (1.0, 3.0):
+        model = model_of(tied=False)
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        options = OptimizerOptions(name=name, embedding_rate=factor, weight_decay=0.0)
+        optimizer = make_optimizer(model.named_parameters(), options)
         backward(model)
-        for group in optimizer.param_groups:
-            group["lr"] = 1e-2
+        set_learning_rate(optimizer, 1e-2)
         optimizer.step()
-        halves.append(model.blocks[0].ffn.up_proj.weight.detach() - before)
-    assert torch.allclose(2 * halves[0], halves[1], atol=1e-6)
+        moves.append({name: p.detach() - before[name] for name, p in model.named_parameters()})
+    for parameter in moves[0]:
+        wanted = 3.0 if parameter in ("embedding.weight", "output.weight") else 1.0
+        assert torch.allclose(moves[1][parameter], wanted * moves[0][parameter], atol=1e-6), parameter
 
 
 def test_the_part_of_a_pipeline_stage_and_frozen_parameters() -> None:

@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from herdsman.errors import RecipeError
+from herdsman.tokens.turns import Segment
 from herdsman.training.hyperparameters import PEAKS, hyperparameters, published_peak
 from herdsman.training.options import Phase, PretrainOptions
 from herdsman.training.schedule import Schedule, spread, stream_shares
@@ -178,15 +179,15 @@ def test_averaged_steps() -> None:
     assert averaged(20) == []
 
 
-def test_segments_join_phases_of_one_mix() -> None:
-    assert ramp().segments(MIXES) == [(MIXES["pretrain"], 620), (MIXES["anneal"], 160)]
+def test_segments_are_what_the_phases_read() -> None:
+    tokens, lengths = (100, 120, 240, 160, 160), (10, 20, 40, 40, 40)
+    mixes = [MIXES["pretrain"]] * 4 + [MIXES["anneal"]]
+    assert ramp().segments(MIXES) == [Segment(*row) for row in zip(mixes, tokens, lengths, strict=True)]
     prolonged = Schedule(ramp().options, 1, {2: 1}).segments(MIXES)
-    assert prolonged == [(MIXES["pretrain"], 700), (MIXES["anneal"], 160)]
-    maths = {"general": 0.4, "code": 0.2, "reasoning": 0.4}
-    phases = [phase("early", 100), phase("late", 100, shares=maths), phase("later", 50, shares=maths)]
-    segments = Schedule(PretrainOptions(phases=phases, warmup_steps=1), 1).segments(MIXES)
-    assert [tokens for _, tokens in segments] == [100, 150]
-    assert segments[1][0] == stream_shares(phases[1], MIXES)
+    assert [segment.tokens for segment in prolonged] == [100, 120, 320, 160, 160]
+    maths = phase("late", 100, shares={"general": 0.4, "code": 0.2, "reasoning": 0.4})
+    (segment,) = Schedule(PretrainOptions(phases=[maths], warmup_steps=1), 1).segments(MIXES)
+    assert segment.mix == stream_shares(maths, MIXES) != MIXES["pretrain"]
 
 
 def test_a_phase_changes_the_shares_of_categories() -> None:

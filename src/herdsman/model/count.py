@@ -5,6 +5,7 @@ A multiply-add counts as two operations; a backward pass costs twice its forward
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from herdsman.model.options import ModelOptions
@@ -40,13 +41,56 @@ def count_parameters(model: ModelOptions, vocab_size: int) -> ParameterCount:
 def training_flops(model: ModelOptions, vocab_size: int, tokens: int, sequence_length: int | None = None) -> float:
     """Operations to train on `tokens`.
 
-    Without `sequence_length`: the common 6 * N * D, N being all parameters. With it: 6 * (matrix parameters that every
-    token meets) * D plus the attention scores and values of every pair of positions, 12 * layers * heads * head_width *
-    sequence_length a token. (Causal attention needs half of the latter; most published figures count it whole.)
+    Without `sequence_length`: the common 6 * N * D, N being all parameters. With it: `model_flops`, attention counted
+    whole, as most published figures do.
     """
-    count = count_parameters(model, vocab_size)
     if sequence_length is None:
-        return 6.0 * count.total * tokens
-    matrices = count.attention + count.feed_forward + vocab_size * model.dim
-    attention = 12.0 * model.layers * model.heads * model.head_width * sequence_length
-    return (6.0 * matrices + attention) * tokens
+        return 6.0 * count_parameters(model, vocab_size).total * tokens
+    return model_flops(model, vocab_size, sequence_length) * tokens
+
+
+def model_flops(model: ModelOptions, vocab_size: int, keys: float) -> float:
+    """Operations that training on a token asks for, each done once: the numerator of MFU.
+
+    6 * (matrix parameters that every token meets) + 12 * layers * heads * head_width * keys, the latter being the
+    scores and values of attention (PaLM paper, appendix B).
+
+    Args:
+        keys: that a query is counted to meet. Attention counted whole: the sequence length. Causal: half of it. What a
+            document mask leaves: `visible_keys` of the documents.
+    """
+    return 6.0 * _matrices(model, vocab_size) + 6 * _attention_product(model, keys)
+
+
+def recomputed_flops(model: ModelOptions, vocab_size: int, keys: float, full: bool = False) -> float:
+    """Operations a token that are done a second time to save memory: HFU counts them beside `model_flops`.
+
+    Always: the logits (see model/likelihood.py) and, as in every flash attention, the backward pass's scores. Selective
+    recomputation keeps the results of products; what it repeats is too cheap to count.
+
+    Args:
+        keys: as in `model_flops`.
+        full: whether blocks are computed again whole; but for their last matrix, whose product the backward pass does
+            not need.
+    """
+    again = 2.0 * vocab_size * model.dim + _attention_product(model, keys)
+    if full:
+        count = count_parameters(model, vocab_size)
+        down = model.layers * model.dim * model.ffn_dim
+        again += 2.0 * (count.attention + count.feed_forward - down) + 2 * _attention_product(model, keys)
+    return again
+
+
+def visible_keys(document_tokens: Sequence[int]) -> float:
+    """Keys that a query meets on average where attention is causal and stays inside documents of these lengths."""
+    return sum(length * (length + 1) for length in document_tokens) / (2 * sum(document_tokens))
+
+
+def _matrices(model: ModelOptions, vocab_size: int) -> int:
+    count = count_parameters(model, vocab_size)
+    return count.attention + count.feed_forward + vocab_size * model.dim
+
+
+def _attention_product(model: ModelOptions, keys: float) -> float:
+    """One of attention's products over all layers, such as queries by keys, for one token."""
+    return 2.0 * model.layers * model.heads * model.head_width * keys

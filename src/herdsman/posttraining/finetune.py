@@ -27,6 +27,7 @@ from herdsman.training.parallel.running import Running
 FINAL_SHARE = 0.1
 WARMUP_SHARE, LEAST_WARMUP_STEPS = 0.03, 5
 MODEL = "model"
+SHOWN = ("step", "loss", "learning_rate", "gradient_norm", "accuracy", "margin", "nll")
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,9 @@ def fine_tune(
 
 
 def read_curve(name: str, setting: Setting) -> list[dict[str, float]]:
-    """The curve of the first model of a fine-tuning, one row a step, without times."""
+    """The curve of the first model of a fine-tuning, one row a step, without times and rates."""
     rows = read_jsonl(_log(name, 0, setting))
-    return [{key: value for key, value in row.items() if not key.endswith("seconds")} for row in rows]
+    return [{key: row[key] for key in SHOWN if key in row} for row in rows]
 
 
 def _log(name: str, version: int, setting: Setting) -> Path:

@@ -120,7 +120,7 @@ def posttrain(options: PosttrainOptions, work: Work, device: torch.device) -> No
             do="train the seed policy longer, or raise the number of prompts or sampling.samples_per_prompt",
         )
     write_jsonl(work.out / "preferences.jsonl", (preference.as_json() for preference in preferences))
-    reward_folder = work.scratch / "reward"
+    reward_folder = work.scratch / "reward" / MODEL
     train_reward(steps.models["base"], learnt, steps.tokenizer, options.reward, steps.setting, reward_folder)
 
     groups = list(sampled_candidates(drawn[to_rank:], "seed", steps.sampling))
@@ -255,7 +255,7 @@ class _Steps:
         candidates = [candidate for group in groups for candidate in group]
         path = self.work.scratch / "rewards.json"
         if not path.exists():
-            model = load_model(self.work.scratch / "reward", self.device)
+            model = load_model(self.work.scratch / "reward" / MODEL, self.device)
             dialogs = [(c.sample.messages[:-1], c.sample.messages[-1].content) for c in candidates]
             dialogs += [(p.messages, response) for p in held_out for response in (p.responses[0], p.responses[-1])]
             write_json(

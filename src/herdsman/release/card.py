@@ -162,7 +162,8 @@ def _training(journey: Journey) -> list[Block]:
         loss = pretrain.get("validation_loss.average")
         tail = f" The weights are the average of the last {averaged} checkpoints." if averaged > 1 else ""
         tail += f" Held-out loss: {loss:.3f} nats a token." if loss is not None else ""
-        found.append(Prose(f"Pretraining: {phases}, with AdamW in {pretrain.get('precision', 'float32')}.{tail}"))
+        optimizer = {"adamw": "AdamW", "muon": "Muon"}[pretrain.get("optimizer", "adamw")]
+        found.append(Prose(f"Pretraining: {phases}, with {optimizer} in {pretrain.get('precision', 'float32')}.{tail}"))
     if posttrain.finished:
         found.append(
             Prose(

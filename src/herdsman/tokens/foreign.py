@@ -26,7 +26,7 @@ from herdsman.tokens.vocabulary import (
     SPECIAL_FILE,
     SPECIAL_NAMES,
     SPLIT_PATTERN,
-    _byte_letters,
+    byte_letters,
     write_ranks,
 )
 
@@ -34,7 +34,7 @@ SETTINGS_FILE = "foreign.json"
 # Begin and end of text, both ends of a header, end of turn: the names between them differ from release to release.
 FRAME = {place: SPECIAL_NAMES[place] for place in (0, 1, 6, 7, 9)}
 _BYTE = re.compile("<0x([0-9A-F]{2})>")
-_LETTERS = {letter: byte for byte, letter in _byte_letters().items()}
+_LETTERS = {letter: byte for byte, letter in byte_letters().items()}
 
 
 class ForeignTokenizer:

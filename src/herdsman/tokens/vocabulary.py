@@ -109,7 +109,7 @@ def byte_level(ranks: Ranks) -> tuple[dict[str, int], list[tuple[str, str]]]:
     as in Meta's own export. For a vocabulary learned in one go one pair a token would do, since a token can only ever
     come about in one way; for one that was put together from several trainings it would not.
     """
-    letters = _byte_letters()
+    letters = byte_letters()
     written = {token: "".join(letters[byte] for byte in token) for token in ranks}
     merges: list[tuple[str, str]] = []
     for token in sorted(ranks, key=lambda token: ranks[token]):
@@ -144,7 +144,7 @@ def write_huggingface(path: Path | str, ranks: Ranks) -> None:
     write_text(path, tokenizer.to_str(pretty=True) + "\n")
 
 
-def _byte_letters() -> dict[int, str]:
+def byte_letters() -> dict[int, str]:
     """GPT-2's alphabet: printable bytes stand for themselves, the other bytes for letters from U+0100 on."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]

@@ -17,9 +17,9 @@ from herdsman.model.store import WEIGHTS, load_model, save_model
 def average_models(folders: Sequence[Path], out: Path, weights: Sequence[float] | None = None) -> Llama:
     """Weighted mean of the models in `folders`, saved in `out` and returned.
 
-    One tensor at a time is read of all models but the first, so memory holds one model and one tensor in float64. Sums
-    run in float64, in this order: before it is rounded to float32, a mean of n values is off by at most n * 2**-52 of
-    the largest of them.
+    One tensor at a time is read of all models, so that memory holds no more than what loading and saving one of them
+    takes. Sums run in float64, in this order: before it is rounded to float32, a mean of n values is off by at most
+    n * 2**-52 of the largest of them.
 
     Args:
         weights: one a model, relative to each other; all alike if left out.

@@ -40,6 +40,11 @@ class Course(Protocol):
         """The step that follows there; None where the run is over."""
         ...
 
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run, as far as is known."""
+        ...
+
     def read(self, step: Step) -> Sequence[Batch]:
         """This data rank's micro-batches, as many on every rank. Runs beside training, in a thread."""
         ...
@@ -83,6 +88,10 @@ class Listed:
         if step >= len(self.tokens):
             return None
         return Step(self.learning_rate(step), self.tokens[step], step, self.tokens[step], "")
+
+    @property
+    def steps(self) -> int:
+        return len(self.tokens)
 
     def read(self, step: Step) -> Sequence[Batch]:
         return self.batches(step.position)

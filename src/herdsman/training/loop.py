@@ -33,11 +33,12 @@ from herdsman.training.health.spikes import SpikeDetector, Verdict
 from herdsman.training.health.step_events import StepEvents
 from herdsman.training.health.stragglers import Stragglers
 from herdsman.training.health.watchdog import Watchdog
+from herdsman.training.metrics import Metrics
 from herdsman.training.objective import Batch, Objective
-from herdsman.training.optimizer import make_optimizer
+from herdsman.training.optimizer import make_optimizer, set_learning_rate
 from herdsman.training.options import OptimizerOptions
 from herdsman.training.parallel.mesh import Mesh
-from herdsman.training.parallel.model import ParallelModel
+from herdsman.training.parallel.model import ParallelModel, Sums
 from herdsman.training.state import training_tensors
 
 AfterStep = Callable[[int, int, ParallelModel], None]
@@ -54,11 +55,12 @@ class Training:
 
     Args:
         folder: for checkpoints; every rank sees it.
-        log: JSON lines, one a step: step, tokens, loss, learning_rate, gradient_norm, seconds, data_seconds, and the
-            objective's figures. Written by rank 0.
+        log: JSON lines, one a step, as `metrics` describes them. Written by rank 0.
         events: what happened when; `events` of rank 0 only.
         after_step: called on all ranks with the step's number, tokens trained on and the model after each update; may
             be called again for a step after a resume.
+        save_at_end: whether another run goes on where this one ends.
+        metrics: makes rank 0's measures from the step that training goes on with; rows alone if left out.
     """
 
     def __init__(
@@ -75,6 +77,8 @@ class Training:
         health: HealthOptions | None = None,
         task: Task | None = None,
         after_step: AfterStep | None = None,
+        save_at_end: bool = False,
+        metrics: Callable[[int], Metrics] | None = None,
     ):
         self.model, self.objective, self.course = model, objective, course
         health = health or HealthOptions()
@@ -93,7 +97,9 @@ class Training:
         self.loader = ThreadPoolExecutor(1, "loader")
         self.ahead: tuple[Step, Future[Sequence[Batch]]] | None = None
         self.step, self.tokens, self.phase = 0, 0, ""
-        self.save_soon = False
+        self.save_soon, self.save_at_end = False, save_at_end
+        self.make_metrics = metrics or (lambda step: Metrics(None, self.ranks, model.device))
+        self.metrics: Metrics | None = None
 
     def run(self) -> None:
         """Trains until the course is over, from the newest checkpoint if there is one.
@@ -106,6 +112,8 @@ class Training:
         stop = StopRequests(self.checkpoints.folder) if current_thread() is main_thread() else None
         try:
             self._resume()
+            if self.rank == 0:
+                self.metrics = self.make_metrics(self.step)
             self._tell("ready")
             while True:
                 decided = self.course.before(self.step, self.tokens)
@@ -115,12 +123,17 @@ class Training:
                 if decided:
                     self._save()
                 self._do(step, stop)
+            if self.save_at_end:
+                self._save()
+                self.checkpoints.wait()
             self._tell("end", step=self.step, tokens=self.tokens)
         finally:
             if stop:
                 stop.close()
             self.loader.shutdown(cancel_futures=True)
             self.checkpoints.close()
+            if self.metrics:
+                self.metrics.close()
             if self.watchdog:
                 self.watchdog.close()
 
@@ -142,8 +155,7 @@ class Training:
             self._roll_back(step)
             return
         if verdict is Verdict.KEEP:
-            for group in self.optimizer.param_groups:
-                group["lr"] = step.learning_rate
+            set_learning_rate(self.optimizer, step.learning_rate)
             if norm > self.clip_norm:
                 self.model.scale_gradients(self.clip_norm / norm)
             self.optimizer.step()
@@ -154,8 +166,7 @@ class Training:
             self._tell("straggler", step=self.step, **vars(slow))
         self.step, self.tokens = self.step + 1, self.tokens + step.tokens
         seconds = time.monotonic() - started
-        figures = {name: value / sums.weight for name, value in sums.figures.items()}
-        self._write(step, loss, norm, seconds, data_seconds, figures, kept=verdict is Verdict.KEEP)
+        self._write(step, sums, norm, seconds, data_seconds, kept=verdict is Verdict.KEEP)
         if self.after_step:
             if self.watchdog:
                 self.watchdog.beat(self.step, "after the step", self.watchdog.options.first_step_seconds)
@@ -233,38 +244,37 @@ class Training:
         self.phase = loaded.state["phase"]
         self.model.after_update()
         self.step, self.tokens, self.ahead = loaded.step, loaded.tokens, None
+        if self.metrics:
+            self.metrics.rewind(self.step)
         self.save_soon = True  # or a crash would forget what is to be left out
         self._cut_log()
 
     # What is told
 
-    def _write(
-        self,
-        step: Step,
-        loss: float,
-        norm: float,
-        seconds: float,
-        data_seconds: float,
-        figures: dict[str, float],
-        kept: bool,
-    ) -> None:
+    def _write(self, step: Step, sums: Sums, norm: float, seconds: float, data_seconds: float, kept: bool) -> None:
         if self.steps_told:
             self.steps_told.add(self.step, self.tokens, seconds, data_seconds, kept)
-        if self.rank == 0:
-            row = {
-                "step": self.step - 1,
-                "tokens": self.tokens,
-                "loss": loss,
-                "learning_rate": step.learning_rate,
-                "gradient_norm": norm,
-                "seconds": round(seconds, 4),
-                "data_seconds": round(data_seconds, 6),
-                **figures,
-            }
+        loss = (sums.total - sums.figures.get("z_loss", 0.0)) / sums.weight if sums.weight else math.nan
+        if self.metrics:
+            row = self.metrics.step(
+                step=self.step - 1,
+                phase=step.phase,
+                tokens=self.tokens,
+                batch_tokens=step.tokens,
+                sequence_length=step.sequence_length,
+                loss=loss,
+                weight=sums.weight,
+                learning_rate=step.learning_rate,
+                gradient_norm=norm,
+                seconds=seconds,
+                data_seconds=data_seconds,
+                figures=sums.figures,
+            )
             with open(self.log, "a", encoding="utf-8") as file:
                 file.write(json.dumps(row if kept else row | {"skipped": True}) + "\n")
         if self.task:
             self.task.note(f"loss {loss:.3f}")
+            self.task.expect(self.course.steps)
             self.task.update(self.step)
 
     def _tell(self, kind: str, **fields: Any) -> None:

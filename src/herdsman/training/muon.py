@@ -46,8 +46,8 @@ class Muon(AdamW):
     matrix: `momentum`, sharded as the matrix is, and `step`.
 
     Args:
-        groups: parameter groups; those for Muon hold `momentum`, `momentum_start`, `momentum_warmup_steps` and
-            `rate_factor`, by which their learning rate is multiplied, and none but matrices.
+        groups: parameter groups; those for Muon hold `momentum`, `momentum_start` and `momentum_warmup_steps`, and none
+            but matrices.
         dtype: of the Newton-Schulz iterations.
         adam: arguments of AdamW.
     """
@@ -72,7 +72,7 @@ class Muon(AdamW):
         for matrices in _alike(parameter for parameter in group["params"] if parameter.grad is not None):
             updates = [self._momentum(matrix, group) for matrix in matrices]
             scale = ADAM_RMS * max(matrices[0].shape) ** 0.5
-            rate = group["lr"] * group["rate_factor"]
+            rate = group["lr"]
             for matrix, update in zip(matrices, _orthogonalised(updates, self.dtype), strict=True):
                 matrix.mul_(1 - rate * group["weight_decay"])
                 matrix.add_(update.to(matrix.dtype), alpha=-rate * scale)

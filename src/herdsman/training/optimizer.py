@@ -29,25 +29,30 @@ def make_optimizer(
         precision: dtype of Muon's matrix products.
     """
     trained = [(name, parameter) for name, parameter in parameters if parameter.requires_grad]
+    vectors = [p for _, p in trained if p.dim() < 2]
+    inner = [p for name, p in trained if p.dim() >= 2 and BLOCKS in name.split(".")]
+    outer = [p for name, p in trained if p.dim() >= 2 and BLOCKS not in name.split(".")]
     muon = options.name == "muon"
-    matrices = [p for name, p in trained if muon and p.dim() == 2 and BLOCKS in name.split(".")]
-    apart = set(map(id, matrices))
-    others = [p for _, p in trained if id(p) not in apart]
     for_muon = {
         "momentum": options.momentum,
         "momentum_start": options.momentum_start,
         "momentum_warmup_steps": options.momentum_warmup_steps,
-        "rate_factor": options.matrix_rate,
         "fused": False,  # keeps `step` off the GPU when a state is loaded: it is read every step
     }
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in others if p.dim() >= 2], "weight_decay": options.weight_decay},
-        {"params": [p for p in others if p.dim() < 2], "weight_decay": 0.0},
-        {"params": matrices, "weight_decay": options.weight_decay, **for_muon},
+        {"params": outer, "weight_decay": options.weight_decay, "rate": options.embedding_rate},
+        {"params": vectors, "weight_decay": 0.0, "rate": 1.0},
+        {"params": inner, "weight_decay": options.weight_decay, "rate": 1.0, **(for_muon if muon else {})},
     ]
     groups = [group for group in groups if group["params"]]
     adam: dict[str, Any] = {"lr": 0.0, "betas": (options.beta1, options.beta2), "eps": options.epsilon, "fused": True}
     return Muon(groups, precision, **adam) if muon else AdamW(groups, **adam)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Gives every group its multiple of the schedule's rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["rate"]
 
 
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype:

@@ -11,6 +11,7 @@ from herdsman.documents.mix_options import CATEGORIES
 from herdsman.options import Options
 from herdsman.training.checkpoints.options import CheckpointOptions
 from herdsman.training.health.options import HealthOptions
+from herdsman.training.metric_options import MetricOptions
 from herdsman.training.parallel.layout import LayoutOptions
 
 
@@ -30,8 +31,11 @@ class OptimizerOptions(Options):
     momentum: float = Field(0.95, ge=0, lt=1, description="Muon: decay of the gradient's running mean.")
     momentum_start: float = Field(0.85, ge=0, lt=1, description="Muon: that decay at the first step.")
     momentum_warmup_steps: int = Field(300, ge=0, description="Muon: steps in which it rises to `momentum`.")
-    matrix_rate: float = Field(
-        1.0, gt=0, description="Muon: the matrices' learning rate, as a multiple of the others'."
+    embedding_rate: float = Field(
+        1.0,
+        gt=0,
+        description="Learning rate of embedding and output, as a multiple of the schedule's; narrow models learn "
+        "faster with more than 1.",
     )
     weight_decay: float = Field(
         0.1, ge=0, description="Decoupled decay, a step: this times the learning rate; norms exempt."
@@ -79,6 +83,9 @@ class Phase(Options):
     gate: GateOptions | None = Field(
         None, description="What must have been reached before the next phase begins; nothing if left out."
     )
+    layout: LayoutOptions | None = Field(
+        None, description="How the model is spread over processes in this phase, if not as `pretrain.layout` says."
+    )
     average_checkpoints: int = Field(
         0, ge=0, description="Checkpoints, spread evenly over `average_share` of the phase, that are averaged."
     )
@@ -115,6 +122,11 @@ class Phase(Options):
 class PretrainOptions(Options):
     """Pretraining: warmup and cosine, then annealing with averaged checkpoints (paper, section 3.4)."""
 
+    start: str | None = Field(
+        None,
+        description="Folder of a model to go on from (`herdsman import` makes them, `pretrain/model` is one) instead "
+        "of random weights; `tokenizer.base` must be its vocabulary.",
+    )
     peak_learning_rate: float | None = Field(
         None, gt=0, description="Learning rate at the end of warmup; by the model's size if left out."
     )
@@ -172,6 +184,7 @@ class PretrainOptions(Options):
     compile: bool = Field(False, description="Compile each block with torch.compile.")
     layout: LayoutOptions = Field(LayoutOptions(), description="How the model is spread over processes.")
     checkpoints: CheckpointOptions = Field(CheckpointOptions(), description="What a run resumes from.")
+    metrics: MetricOptions = Field(MetricOptions(), description="What is measured, and who is told.")
     health: HealthOptions = Field(HealthOptions(), description="Spikes, slow ranks, hangs.")
     validations: int = Field(20, ge=1, description="Times the held-out loss is measured over the run.")
     validation_tokens: int = Field(1_000_000, gt=0, description="Held-out tokens each time, at most.")

@@ -6,6 +6,7 @@ It runs on this process alone, or on every rank of a group that has been made be
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from herdsman.tokens.tokenizer import Tokenizer
 from herdsman.training.averaging import average_models, exponential_weights
 from herdsman.training.held_out import HeldOut, greedy_share
 from herdsman.training.loop import Training
+from herdsman.training.metrics import Metrics, Utilisation
 from herdsman.training.objective import NextToken
 from herdsman.training.optimizer import resolve_precision
 from herdsman.training.options import PretrainOptions
@@ -32,10 +34,12 @@ from herdsman.training.parallel.layout import Layout
 from herdsman.training.parallel.mesh import Mesh
 from herdsman.training.parallel.model import ParallelModel
 from herdsman.training.parallel.running import Running
+from herdsman.training.peaks import peak_of
 from herdsman.training.pretrain_summary import summarise
 from herdsman.training.schedule import spread
+from herdsman.training.sinks import open_sinks
 from herdsman.training.token_course import TokenCourse
-from herdsman.training.whole import save_whole, weights_of, whole
+from herdsman.training.whole import read_config, save_whole, weights_of, whole
 from herdsman.workspace import Work
 
 Sampler = Callable[[Llama, list[str]], list[str]]
@@ -71,8 +75,7 @@ def pretrain(
             where="pretrain.phases",
             do="raise model.context_length or shorten the sequences",
         )
-    layout = Layout.of(options.layout, dist.get_world_size() if Mesh.needed() else 1)
-    layout.check(model_options, lengths)
+    stretches = _stretches(options, model_options)
     tokenizer = Tokenizer.load(work.inputs["tokenizer"])
     parameters = count_parameters(model_options, tokenizer.vocab_size).total
     precision = resolve_precision(options.precision, device)
@@ -80,17 +83,21 @@ def pretrain(
         precision, options.attention, options.recompute, options.compile, fp8=options.precision == "float8"
     )
 
-    def build(fill: Fill) -> ParallelModel:
+    def build(fill: Fill, layout: Layout = stretches[0].layout) -> ParallelModel:
         return lay_out(model_options, tokenizer.vocab_size, layout, device, fill, running)
 
     first = not Mesh.needed() or dist.get_rank() == 0
-    model = build(partial(initialise, options=model_options, seed=work.seed))
+    model = build(_first_weights(options.start, model_options, tokenizer.vocab_size, work.seed))
     if not (work.out / "untrained").exists():
         save_whole(model, work.out / "untrained")
     held_out = HeldOut.of(work.inputs["documents"], tokenizer, lengths[0], options.validation_tokens)
 
     def validate(trained: ParallelModel) -> float:
         return held_out.loss(trained, options.micro_batch_tokens)
+
+    for phase in options.phases:
+        if phase.gate:
+            needles(phase.sequence_length + 1)  # says now, and not after days, if a sequence has no room for them
 
     def needle(trained: ParallelModel, length: int) -> float:
         return greedy_share(trained, needles(length + 1), options.micro_batch_tokens)
@@ -120,40 +127,99 @@ def pretrain(
         if step in schedule.averaged_steps() or step == schedule.steps - 1:
             save_whole(trained, work.scratch / "checkpoints" / f"{step:08d}")
 
+    processes = dist.get_world_size() if Mesh.needed() else 1
+    peak = peak_of(device, precision, running.fp8)
+
+    def measures(step: int) -> Metrics:
+        use = Utilisation(model_options, tokenizer.vocab_size, processes, peak, options.recompute)
+        sinks = open_sinks(options.metrics, work.logs, step, options.model_dump(), work.progress.line)
+        return Metrics(use, processes, device, sinks, options.metrics.interval_seconds)
+
     log, finished = work.logs / "curve.jsonl", work.scratch / "finished.json"
     if not finished.exists():
-        names = tuple(streams.streams)
         steps = course.schedule.steps
         with work.progress.task(f"train {model_options.layers} layers", steps, "steps") as task:
-            Training(
-                model,
-                NextToken(options.z_loss, streams=names),
-                course,
-                options.optimizer,
-                folder=work.scratch / "training",
-                log=log,
-                events=EventLog(work.out.parent / EVENTS, stage=work.stage),
-                checkpoints=options.checkpoints,
-                health=options.health,
-                task=task if first else None,
-                after_step=after_step,
-            ).run()
+            for number, stretch in enumerate(stretches):
+                if number:
+                    # Its weights come from the checkpoint that the stretch before ended with.
+                    del model
+                    model = course.model = build(lambda name, weight: None, stretch.layout)
+                course.until = stretch.until
+                Training(
+                    model,
+                    NextToken(options.z_loss, streams=tuple(streams.streams)),
+                    course,
+                    options.optimizer,
+                    folder=work.scratch / "training",
+                    log=log,
+                    events=EventLog(work.out.parent / EVENTS, stage=work.stage),
+                    checkpoints=options.checkpoints,
+                    health=options.health,
+                    task=task if first else None,
+                    after_step=after_step,
+                    save_at_end=stretch is not stretches[-1],
+                    metrics=measures,
+                ).run()
         if first:
             write_json(finished, course.state())
         _together()
     course.load(read_json(finished))
-    losses = _average(options, course, work, model, build, validate, first)
+    losses = _average(options, course, work, build, validate, first)
     if first:
         name = options.precision if options.precision == "float8" else str(precision).removeprefix("torch.")
-        summarise(work, options, model_options, tokenizer.vocab_size, parameters, course, losses, name, log)
+        summarise(
+            work, options, model_options, tokenizer.vocab_size, parameters, course, losses, name, log, processes, peak
+        )
     _together()
+
+
+def _first_weights(start: str | None, model: ModelOptions, vocab_size: int, seed: int) -> Fill:
+    """
+    Raises:
+        InputError: there is no model to start from, or one of other dimensions.
+    """
+    if start is None:
+        return partial(initialise, options=model, seed=seed)
+    folder = Path(start) / "model" if (Path(start) / "model").is_dir() else Path(start)
+    found, rows = read_config(folder)
+    for name in ("layers", "dim", "heads", "kv_heads", "head_width", "ffn_dim", "tied_embeddings", "rope_theta"):
+        if getattr(found, name) != getattr(model, name):
+            what = f"has {name} = {getattr(found, name)}, the recipe {getattr(model, name)}"
+            raise InputError(what, where=folder, do="give [model] the dimensions of the model to start from")
+    if rows != vocab_size:
+        what = f"has {rows} rows of vocabulary, the tokenizer {vocab_size}"
+        raise InputError(what, where=folder, do="set tokenizer.base to the tokenizer.model beside it")
+    return weights_of(folder)
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """Phases that follow each other on one layout, up to but without the phase `until`."""
+
+    layout: Layout
+    until: int
+
+
+def _stretches(options: PretrainOptions, model: ModelOptions) -> list[_Stretch]:
+    """
+    Raises:
+        RecipeError: a layout does not fit the model, its sequences or the processes.
+    """
+    processes = dist.get_world_size() if Mesh.needed() else 1
+    stretches: list[_Stretch] = []
+    for number, phase in enumerate(options.phases):
+        layout = Layout.of(phase.layout or options.layout, processes)
+        layout.check(model, [phase.sequence_length, options.phases[0].sequence_length])
+        if stretches and stretches[-1].layout == layout:
+            stretches.pop()
+        stretches.append(_Stretch(layout, number + 1))
+    return stretches
 
 
 def _average(
     options: PretrainOptions,
     course: TokenCourse,
     work: Work,
-    model: ParallelModel,
     build: Callable[[Fill], ParallelModel],
     validate: Callable[[ParallelModel], float],
     first: bool,

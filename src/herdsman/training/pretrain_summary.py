@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from herdsman.files import read_json, read_jsonl
 from herdsman.model.count import training_flops
 from herdsman.model.options import ModelOptions
+from herdsman.training.metrics import point_of, typical_rates
 from herdsman.training.options import PretrainOptions
+from herdsman.training.peaks import Peak
 from herdsman.training.schedule import stream_shares
 from herdsman.training.token_course import TokenCourse
 from herdsman.workspace import Work
 
 SHOWN_POINTS = 400
+SHOWN = ("loss", "share.", "learning_rate", "gradient_norm")  # what their names begin with; no times and no rates
 
 
 def summarise(
@@ -26,6 +30,8 @@ def summarise(
     losses: dict[str, float],
     precision: str,
     log: Path,
+    devices: int,
+    peak: Peak,
 ) -> None:
     """Fills the manifest's figures and writes `summary.json`."""
     schedule, rows = course.schedule, read_jsonl(log)
@@ -37,6 +43,7 @@ def summarise(
         for start, end, phase in spans
     )
     work.counts |= {"steps": schedule.steps, "tokens": schedule.tokens, "parameters": parameters}
+    work.metrics["speed"] = {"devices": devices, "peak": asdict(peak), "phases": typical_rates(rows)}
     work.metrics |= {"validation_loss": losses, "flops": flops, "precision": precision}
     work.summarise(
         {
@@ -47,6 +54,7 @@ def summarise(
             "steps": schedule.steps,
             "flops": flops,
             "precision": precision,
+            "optimizer": options.optimizer.name,
             "validation_loss": losses,
             "averaged_steps": [] if options.average == "none" else schedule.averaged_steps(),
             "phases": [
@@ -57,14 +65,9 @@ def summarise(
             "gates": course.gates.state(),
             "left_out": course.left_out.state()["windows"],
             "curve": [
-                {
-                    "step": row["step"],
-                    "tokens": row["tokens"],
-                    "loss": sum(r["loss"] for r in rows[i : i + every]) / len(rows[i : i + every]),
-                    "learning_rate": row["learning_rate"],
-                    "gradient_norm": row["gradient_norm"],
-                }
-                for i, row in list(enumerate(rows))[::every]
+                {"step": part[0]["step"], "tokens": part[0]["tokens"]}
+                | {name: value for name, value in point_of(part).items() if name.startswith(SHOWN)}
+                for part in (rows[i : i + every] for i in range(0, len(rows), every))
             ],
             "validation": _told(work.scratch / "validation"),
             "samples": _told(work.scratch / "samples"),

@@ -16,11 +16,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from herdsman.errors import RecipeError
+from herdsman.tokens.turns import Segment
 from herdsman.training.hyperparameters import hyperparameters
 from herdsman.training.options import Phase, PretrainOptions
-
-Shares = dict[str, float]
-"""Share of each stream; they sum to 1."""
 
 
 @dataclass(frozen=True)
@@ -129,20 +127,16 @@ class Schedule:
             steps += [end - 1 - window * i // count for i in reversed(range(count))]
         return steps
 
-    def segments(self, mixes: Mapping[str, Mapping[str, float]]) -> list[tuple[Shares, int]]:
-        """Stretches of the run that read one mix: shares of the streams, and tokens. Phases of one mix are joined.
+    def segments(self, mixes: Mapping[str, Mapping[str, float]]) -> list[Segment]:
+        """What the run reads, phase by phase, for the order of tokens.
 
         Args:
             mixes: shares of the streams by the mixes' names, as the documents stage wrote them.
         """
-        found: list[tuple[Shares, int]] = []
-        for start, end, phase in zip(self.token_starts, self.token_starts[1:], self.options.phases, strict=False):
-            shares = stream_shares(phase, mixes)
-            if found and found[-1][0] == shares:
-                found[-1] = (shares, found[-1][1] + end - start)
-            else:
-                found.append((shares, end - start))
-        return found
+        return [
+            Segment(stream_shares(phase, mixes), end - start, phase.sequence_length)
+            for start, end, phase in zip(self.token_starts, self.token_starts[1:], self.options.phases, strict=False)
+        ]
 
     def _curve(self) -> tuple[int, int]:
         """Ends of warmup and cosine, in what the curve counts. Prolongations change neither: what a run has done of a
@@ -172,10 +166,10 @@ class Schedule:
         return warmup, end
 
 
-def stream_shares(phase: Phase, mixes: Mapping[str, Mapping[str, float]]) -> Shares:
+def stream_shares(phase: Phase, mixes: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """Share of each stream in a phase: its mix, brought to the phase's own shares by category if it has any.
 
-    A stream is named `category.tier` or `category.topic.tier`; within a category the proportions stay.
+    They sum to 1. A stream is named `category.tier` or `category.topic.tier`; within a category the proportions stay.
 
     Raises:
         RecipeError: the mix has nothing of the categories that the phase wants.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from numpy.typing import NDArray
 from herdsman.progress import Progress
 from herdsman.tokens.loader import TokenOrder
 from herdsman.tokens.streams import TokenStreams
-from herdsman.tokens.turns import Segment
 from herdsman.training.course import Step
 from herdsman.training.gates import Gates
 from herdsman.training.health.options import SpikeOptions
@@ -21,7 +21,7 @@ from herdsman.training.health.rollback import LeftOut
 from herdsman.training.objective import Batch
 from herdsman.training.options import PretrainOptions
 from herdsman.training.parallel.model import ParallelModel
-from herdsman.training.schedule import Schedule, stream_shares
+from herdsman.training.schedule import Schedule
 
 
 class TokenCourse:
@@ -31,6 +31,10 @@ class TokenCourse:
         mixes: shares of the streams by the mixes' names.
         index_folder: for the index of best-fit packing.
         short_context_loss, needle: what gates measure, see `gates.Gates.check`; collective.
+
+    Attributes:
+        model: the model in training, whose data ranks share the rows.
+        until: number of the phase that the course, as long as this model is in training, does not go into.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class TokenCourse:
         self.streams, self.mixes, self.seed = streams, mixes, seed
         self.index_folder, self.workers = index_folder, workers
         self.short_context_loss, self.needle = short_context_loss, needle
+        self.until = len(options.phases)
         self.gates = Gates(options, parameters, warn=progress.line)
         self.left_out = LeftOut(spikes)
         self.order = self._order()
@@ -59,6 +64,10 @@ class TokenCourse:
     @property
     def schedule(self) -> Schedule:
         return self.gates.schedule
+
+    @property
+    def steps(self) -> int:
+        return self.schedule.steps
 
     def before(self, step: int, tokens: int) -> bool:
         before = self.schedule
@@ -68,7 +77,7 @@ class TokenCourse:
         return measured
 
     def at(self, step: int, tokens: int) -> Step | None:
-        if tokens >= self.schedule.tokens:
+        if tokens >= self.schedule.token_starts[self.until]:
             return None
         phase = self.schedule.place(step, tokens).phase
         rate = self.schedule.learning_rate(step, tokens)
@@ -100,15 +109,11 @@ class TokenCourse:
 
     def _order(self) -> TokenOrder:
         """Each phase's segment is longer by the windows in it that are left out."""
-        schedule, segments, first = self.schedule, [], 0
-        spans = zip(schedule.token_starts, schedule.token_starts[1:], self.options.phases, strict=False)
-        for start, end, phase in spans:
-            tokens = end - start
-            for window in self.left_out.windows:
-                if first <= window[0] < first + tokens:
-                    tokens += window[1] - window[0]
-            segments.append(Segment(stream_shares(phase, self.mixes), tokens, phase.sequence_length))
-            first += tokens
+        segments, first = [], 0
+        for segment in self.schedule.segments(self.mixes):
+            inside = [end - begin for begin, end in self.left_out.windows if first <= begin < first + segment.tokens]
+            segments.append(replace(segment, tokens=segment.tokens + sum(inside)))
+            first += segments[-1].tokens
         return TokenOrder(self.streams, self.seed, segments, self.index_folder, self.progress, self.workers)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +62,8 @@ def gather(model: ParallelModel) -> Iterator[tuple[str, Tensor]]:
 
     To be gone through on all ranks. No rank holds more than one weight at a time beside its own shards.
     """
+    # torch remarks on the order of the shards each time one is put together; that is theirs to choose.
+    logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
     mine = dict(model.named_parameters())
     if model.mesh is None:
         yield from ((name, parameter.detach().float().cpu()) for name, parameter in sorted(mine.items()))

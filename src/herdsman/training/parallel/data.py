@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
@@ -14,6 +16,8 @@ def shard(module: nn.Module, mesh: DeviceMesh, precision: torch.dtype, reshard_a
     Matrix products run in `precision`; gradients are accumulated over micro-batches and summed over ranks in float32
     (paper, section 3.3.2), the sum being of all tokens' gradients and not their mean.
     """
+    # A first stage without blocks gives the view that tensor parallelism made. Nothing here changes it in place.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     policy = MixedPrecisionPolicy(param_dtype=precision, reduce_dtype=torch.float32)
     fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard_after_forward)
     if isinstance(module, FSDPModule):
