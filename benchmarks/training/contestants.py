@@ -24,7 +24,7 @@ from herdsman.tokens.loader import Rows, TokenOrder
 from herdsman.tokens.streams import TokenStreams
 from herdsman.tokens.turns import Segment
 from herdsman.training.objective import Batch, NextToken
-from herdsman.training.optimizer import make_optimizer, resolve_precision
+from herdsman.training.optimizer import make_optimizer, resolve_precision, set_learning_rate
 from herdsman.training.options import Phase
 from herdsman.training.parallel.build import lay_out
 from herdsman.training.parallel.layout import Layout
@@ -68,13 +68,12 @@ class Trainer(Protocol):
 
 
 class Contestant(Protocol):
-    """A trainer's settings.
+    """A trainer's settings."""
 
-    Attributes:
-        name: shown in tables.
-    """
-
-    name: str
+    @property
+    def name(self) -> str:
+        """Shown in tables."""
+        ...
 
     def stretches(self, scale: float) -> list[Stretch]:
         """The run, its tokens multiplied by `scale`."""
@@ -136,8 +135,7 @@ class HerdsmanTrainer:
         sums = self.model.train_step(batches, self.objective)
         self.model.scale_gradients(1 / sums.weight)
         norm = self.model.gradient_norm()
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.schedule.learning_rate(number, tokens)
+        set_learning_rate(self.optimizer, self.schedule.learning_rate(number, tokens))
         if norm > self.options.optimizer.clip_norm:
             self.model.scale_gradients(self.options.optimizer.clip_norm / norm)
         self.optimizer.step()
