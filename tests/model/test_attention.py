@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from herdsman.model.attention import BACKENDS, Backend, Dense, Sight
+from herdsman.model import tiled
+from herdsman.model.attention import BACKENDS, Backend, Dense, Sight, Tiled
 
 HEADS, KV_HEADS, WIDTH, LENGTH = 6, 2, 16, 96
 
@@ -60,6 +61,44 @@ def test_back_ends_agree(name: str, packed: bool) -> None:
         results.append((out.detach(), *gradients))
     for ours, theirs in zip(*results, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def results(backend: Backend, sight: Sight, leaves: list[torch.Tensor]) -> list[torch.Tensor]:
+    """What attention gives and, for some gradient of it, the gradients of queries, keys and values."""
+    leaves = [leaf.detach().requires_grad_() for leaf in leaves]
+    out = backend.attend(*leaves, backend.prepare(sight))
+    by_out = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out.dtype)
+    return [out.detach(), *torch.autograd.grad(out, leaves, by_out)]
+
+
+@pytest.mark.parametrize("rows_tokens", [1, 1000])
+@pytest.mark.parametrize("size", [1, 17, 32, 95])
+@pytest.mark.parametrize("packed", [True, False])
+def test_tiles_of_any_size_agree(size: int, packed: bool, rows_tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles that documents end in or before, the last of them shorter; rows one by one or together."""
+    monkeypatch.setattr(tiled, "TILE", size)
+    monkeypatch.setattr(tiled, "ROWS_TOKENS", rows_tokens)
+    numbers, places = documents() if packed else None, torch.arange(LENGTH)
+    sight = Sight(places, places, numbers, numbers)
+    for ours, theirs in zip(results(Tiled(), sight, inputs()), results(Dense(), sight, inputs()), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_tiles_leave_out_documents_that_are_over() -> None:
+    places, numbers = torch.arange(4 * tiled.TILE), torch.arange(4)[None].repeat_interleave(tiled.TILE, 1)
+    (tiles,) = Tiled().prepare(Sight(places, places, numbers, numbers)).groups
+    assert [tile.keys for tile in tiles] == [tile.queries for tile in tiles]
+
+
+def test_half_precision_tiles_are_about_as_exact_as_torchs() -> None:
+    places = torch.arange(LENGTH)
+    sight = Sight(places, places, documents(), documents())
+    half = [leaf.bfloat16() for leaf in inputs()]
+    exact = results(Dense(), sight, [leaf.float() for leaf in half])
+    for ours, theirs, reference in zip(
+        results(Tiled(), sight, half), results(Dense(), sight, half), exact, strict=True
+    ):
+        assert (ours - reference).norm() < 2 * (theirs - reference).norm()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="flash attention over documents needs a GPU")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import shutil
 
 import pytest
 import torch
 
 from herdsman.errors import InputError
-from herdsman.model.attention import KVCache
+from herdsman.model.attention import Backend, Dense, KVCache, Tiled
 from herdsman.model.count import count_parameters, training_flops
 from herdsman.model.llama import Llama, Part
 from herdsman.model.options import ModelOptions, RopeScaling
@@ -209,3 +210,21 @@ def test_store_round_trip_is_exact_and_deterministic(tmp_path) -> None:
     (tmp_path / "a/model.safetensors").write_bytes(b"cut")
     with pytest.raises(InputError, match="no readable model"):
         load_model(tmp_path / "a")
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
+@pytest.mark.parametrize("backend", [Dense(), Tiled()])
+def test_compiled_blocks_give_the_same(backend: Backend) -> None:
+    tokens = torch.randint(0, 90, (2, 48), generator=torch.Generator().manual_seed(0))
+    results = []
+    for compiled in (False, True):
+        torch.compiler.reset()
+        model = Llama(small(initial_std=0.1), 90).initialise(1)
+        model.backend = backend
+        for block in model.blocks.values():
+            if compiled:
+                block.compile()
+        loss = model.logits(model(tokens, documents=tokens.cummax(1).values // 20)).logsumexp(-1).sum()
+        results.append((loss, *torch.autograd.grad(loss, list(model.parameters()))))
+    for ours, theirs in zip(*results, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4)

@@ -109,7 +109,7 @@ class Tiled:
         return sight.mask() if first_seen is None else plan(first_seen)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, prepared: Plan | Tensor | None) -> Tensor:
-        return tiled_attention(q, k, v, prepared) if isinstance(prepared, list) else Dense().attend(q, k, v, prepared)
+        return tiled_attention(q, k, v, prepared) if isinstance(prepared, Plan) else Dense().attend(q, k, v, prepared)
 
 
 class Flex:

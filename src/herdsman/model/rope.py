@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from herdsman.model.options import ModelOptions
 
@@ -45,8 +44,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class _Rotation(torch.autograd.Function):
-    """Its gradient is the turn back, so nothing but the angles is kept; written into place, and never in two types at
-    once, it takes a CPU half the time of the same in separate operations."""
+    """Its gradient is the turn back, so nothing but the angles is kept, and nothing is computed in two types at once,
+    for which a CPU takes three times as long."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -54,7 +53,6 @@ class _Rotation(torch.autograd.Function):
         return _turn(x, cos, sin)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         cos, sin = ctx.saved_tensors
         return _turn(gradient, cos, -sin), None, None
@@ -62,8 +60,5 @@ class _Rotation(torch.autograd.Function):
 
 def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     first, second = x.float().chunk(2, dim=-1)
-    turned = torch.empty(x.shape, device=x.device)
-    one, other = turned.chunk(2, dim=-1)
-    torch.mul(first, cos, out=one).addcmul_(second, sin, value=-1)
-    torch.mul(second, cos, out=other).addcmul_(first, sin)
-    return turned.to(x.dtype)
+    one, other = torch.addcmul(first * cos, second, sin, value=-1), torch.addcmul(second * cos, first, sin)
+    return torch.cat((one, other), dim=-1).to(x.dtype)

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import scaled_dot_product_attention
 
 TILE = 128
-ROWS_TOKENS = 512
+ROWS_TOKENS = 1024
 """Rows that are shorter than this go through together."""
 
 
@@ -35,8 +36,17 @@ class Tile:
     mask: Tensor
 
 
-Plan = list[list[Tile]]
-"""The tiles of each group of rows; of one that stands for all, where there are no documents."""
+@dataclass(frozen=True)
+class Plan:
+    """All tiles.
+
+    Attributes:
+        groups: the tiles of each group of rows; of one that stands for all, where all see the same.
+        causal: whether queries see all keys up to their own place.
+    """
+
+    groups: list[list[Tile]]
+    causal: bool
 
 
 def plan(first_seen: Tensor) -> Plan:
@@ -54,9 +64,10 @@ def plan(first_seen: Tensor) -> Plan:
             mask = torch.zeros(last.shape, dtype=torch.bfloat16, device=last.device).masked_fill_(~last, -torch.inf)
             tiles.append(Tile(queries, keys, mask[:, None, None]))
         groups.append(tiles)
-    return groups
+    return Plan(groups, causal=not first_seen.any())
 
 
+@torch.compiler.disable
 def tiled_attention(q: Tensor, k: Tensor, v: Tensor, tiles: Plan) -> Tensor:
     """q [batch, heads, seq, width], k and v [batch, kv_heads, seq, width]: [batch, heads, seq, width]."""
     out: Tensor = _TiledAttention.apply(q, k, v, tiles)
@@ -66,6 +77,10 @@ def tiled_attention(q: Tensor, k: Tensor, v: Tensor, tiles: Plan) -> Tensor:
 class _TiledAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, tiles: Plan) -> Tensor:
+        ctx.save_for_backward(q, k, v)
+        ctx.tiles = tiles
+        if tiles.causal:  # torch's own forward pass is quick, as long as it has no mask
+            return scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
         k, v, grouped = k.contiguous(), v.contiguous(), _by_kv_head(q, k)
         out = torch.empty_like(q.transpose(1, 2), memory_format=torch.contiguous_format).transpose(1, 2)
         into = _by_kv_head(out, k)
@@ -73,8 +88,6 @@ class _TiledAttention(torch.autograd.Function):
             queries, keys, values = grouped[rows][..., tile.queries, :], k[rows, :, tile.keys], v[rows, :, tile.keys]
             p = _probabilities(_flat(queries), _flat(keys), tile, room)
             into[rows][..., tile.queries, :] = torch.bmm(p, _flat(values)).view(queries.shape)
-        ctx.save_for_backward(q, k, v)
-        ctx.tiles = tiles
         return out
 
     @staticmethod
@@ -115,7 +128,7 @@ def _pieces(q: Tensor, k: Tensor, tiles: Plan, rooms: int) -> Iterator[tuple[sli
     room = [q.new_empty(min(batch, at_once) * heads * TILE * length) for _ in range(rooms)]
     for number, first in enumerate(range(0, batch, at_once)):
         rows = slice(first, min(first + at_once, batch))
-        for tile in tiles[number if len(tiles) > 1 else 0]:
+        for tile in tiles.groups[number if len(tiles.groups) > 1 else 0]:
             queries, keys = tile.queries.stop - tile.queries.start, tile.keys.stop - tile.keys.start
             elements = (rows.stop - rows.start) * heads * queries * keys
             yield rows, tile, [buffer[:elements] for buffer in room]
