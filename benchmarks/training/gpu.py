@@ -82,7 +82,7 @@ def settings(device: torch.device) -> list[Setting]:
 def backends(device: torch.device) -> list[str]:
     """Those that can train on the device."""
     if device.type != "cuda":
-        return ["dense", "by_document"]
+        return ["dense", "tiled"]
     # What is chosen for half precision is flash attention over documents wherever torch has it.
     varlen = isinstance(choose_backend("auto", device, BF16), Varlen)
     return [name for name in BACKENDS if name != "varlen" or varlen]

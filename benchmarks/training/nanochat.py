@@ -25,8 +25,8 @@ from itertools import product
 from pathlib import Path
 
 import torch
-from contestants import Contestant, Herdsman, Nanochat, Stretch, Trainer, Windows, rows_of
 from curves import draw
+from trainers import Contestant, Herdsman, Nanochat, Stretch, Trainer, Windows, rows_of
 
 from herdsman.documents.store import read_documents
 from herdsman.evaluation.perplexity import choose_held_out, windows

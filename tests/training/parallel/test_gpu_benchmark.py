@@ -23,7 +23,7 @@ def test_the_benchmark_checks_and_then_times_every_setting(tmp_path: Path) -> No
     assert [(row["precision"], row["attention"], row["right"]) for row in results["correctness"]] == [
         ("float32", "dense", True),
         ("bfloat16", "dense", True),
-        ("bfloat16", "by_document", True),
+        ("bfloat16", "tiled", True),
     ]
     assert 0 < results["correctness"][1]["norm_off"] < 0.04
     rows = {row["setting"].partition(" ")[0]: row for row in results["speed"]}

@@ -67,7 +67,7 @@ class Counted(TorchDispatchMode):
 def operations(way: Recompute) -> tuple[Counter[str], int]:
     """How often a step runs each operation, and how many numbers it keeps for its backward pass."""
     kept: list[int] = []
-    model = make(OPTIONS, LayoutOptions(), Running(recompute=way))
+    model = make(OPTIONS, LayoutOptions(), Running(attention="dense", recompute=way))
     batches = share_of(model, rows_of(0), 8)
     keeping = torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x)
     with Counted() as counted, keeping:

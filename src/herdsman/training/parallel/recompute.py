@@ -28,7 +28,8 @@ _KEPT = {
 def recompute(block: nn.Module, what: Recompute) -> None:
     """Makes a block compute again `full`y, or `selective`ly: all but matrix products, attention and communication.
 
-    Selectively, what is computed again is cheap (norms, rotations, SwiGLU); fully, a block keeps its input alone.
+    Selectively, what is computed again is cheap (norms, rotations, SwiGLU), but for the CPU's tiled attention, which is
+    no single operation; fully, a block keeps its input alone.
     """
     if what == "none":
         return
