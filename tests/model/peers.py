@@ -46,7 +46,8 @@ def peer(**changes: object) -> Any:
 def brought_home(folder: Path, home: Path) -> Llama:
     """A Hugging Face folder's model as ours."""
     options, vocab_size = from_config(read_config(folder), folder / CONFIG)
-    save_weights(collect(read_weights(folder), NAMES, options, vocab_size, folder), options, vocab_size, home)
+    weights = collect(read_weights(folder), NAMES, options, vocab_size, folder)
+    save_weights(sorted(weights.items()), options, vocab_size, home)
     return load_model(home)
 
 

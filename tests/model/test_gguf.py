@@ -29,7 +29,7 @@ LARGE = {"hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 1, "
 def brought_home(path: Path) -> Llama:
     file = GgufFile(path)
     weights = collect(file.tensors(), NAMES, file.options, file.vocab_size, path)
-    save_weights(weights, file.options, file.vocab_size, path.parent / "ours")
+    save_weights(sorted(weights.items()), file.options, file.vocab_size, path.parent / "ours")
     return load_model(path.parent / "ours")
 
 

@@ -31,11 +31,11 @@ def flat(model: Llama) -> Tensor:
 
 def test_the_mean_is_exact_to_the_last_bit_of_float32(tmp_path: Path) -> None:
     folders = lay_models(tmp_path, 3)
-    average = flat(average_models(folders, tmp_path / "average"))
+    average_models(folders, tmp_path / "average")
+    average = flat(load_model(tmp_path / "average"))
     columns = zip(*(flat(load_model(folder)).tolist() for folder in folders), strict=True)
     exact = [float(sum(map(Fraction, column)) / 3) for column in columns]
     assert torch.equal(average, torch.tensor(exact, dtype=torch.float64).float())
-    assert torch.equal(flat(load_model(tmp_path / "average")), average)
 
 
 def test_weights_are_obeyed(tmp_path: Path) -> None:
@@ -45,8 +45,8 @@ def test_weights_are_obeyed(tmp_path: Path) -> None:
         # The running average of what has been seen, with the starting value's share taken out.
         share = 0.7 * (1 - 0.7**number) / (1 - 0.7 ** (number + 1))
         running = share * running + (1 - share) * flat(load_model(folder)).double()
-    average = average_models(folders, tmp_path / "average", exponential_weights(4, 0.7))
-    assert torch.allclose(flat(average).double(), running, atol=1e-8)
+    average_models(folders, tmp_path / "average", exponential_weights(4, 0.7))
+    assert torch.allclose(flat(load_model(tmp_path / "average")).double(), running, atol=1e-8)
 
 
 def test_exponential_weights() -> None:
@@ -57,7 +57,7 @@ def test_exponential_weights() -> None:
 def test_like_models_are_their_own_average(tmp_path: Path) -> None:
     (folder,) = lay_models(tmp_path, 1)
     for count in (1, 3, 7):
-        assert torch.equal(flat(average_models([folder] * count, tmp_path / f"of {count}")), flat(load_model(folder)))
+        average_models([folder] * count, tmp_path / f"of {count}")
         same = (tmp_path / f"of {count}" / WEIGHTS).read_bytes() == (folder / WEIGHTS).read_bytes()
         assert same
 

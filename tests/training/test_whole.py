@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import distributed
 
 from herdsman.errors import InputError
 from herdsman.model.llama import Llama
 from herdsman.model.options import ModelOptions
-from herdsman.model.store import load_model, save_model
+from herdsman.model.store import WEIGHTS, load_model, read_config, save_model, save_weights
 from herdsman.training.parallel.build import lay_out
 from herdsman.training.parallel.layout import Layout, LayoutOptions
-from herdsman.training.whole import read_config, save_whole, weights_of, whole
+from herdsman.training.whole import save_whole, weights_of, whole
 from tests.processes import run
 from tests.training.parallel.reference import OPTIONS, TIED, VOCAB, fill
 
@@ -41,7 +41,7 @@ def there_and_back(names: list[str], folder: Path) -> None:
         assert (together is None) == (distributed.get_rank() > 0)
         if together is not None:
             save_model(together, folder / f"{name}, together")
-        assert read_config(folder / name) == (options, VOCAB)
+        assert read_config(folder / name) == (options, VOCAB, scores)
         again = lay_out(options, VOCAB, laid_out, CPU, weights_of(folder / name), scores=scores)
         save_whole(again, folder / f"{name}, again")
 
@@ -79,5 +79,20 @@ def test_folders_that_do_not_fit_are_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no blocks\.4\.attention\S+ of shape \[.*\]; check the dimensions"):
         lay_out(wider, VOCAB, layout, CPU, weights_of(tmp_path / "model"))
     (tmp_path / "model" / "model.safetensors").write_bytes(b"torn")
-    with pytest.raises(InputError, match=r"cannot be read .*; make the model again"):
+    with pytest.raises(InputError, match=r"no readable model here .*; point to a model folder, or make the model again"):
         lay_out(OPTIONS, VOCAB, layout, CPU, weights_of(tmp_path / "model"))
+
+
+def test_one_by_one_or_all_at_once_makes_the_same_file(tmp_path: Path) -> None:
+    model = Llama(TIED, VOCAB).initialise(3)
+    save_model(model, tmp_path / "model")
+    save_file(dict(model.state_dict()), tmp_path / "theirs")
+    assert (tmp_path / "model" / WEIGHTS).read_bytes() == (tmp_path / "theirs").read_bytes()
+
+
+def test_weights_that_are_not_the_model_s_are_not_written(tmp_path: Path) -> None:
+    weights = sorted(Llama(TIED, VOCAB).initialise(3).state_dict().items())
+    for wrong in (weights[:-1], [*weights[1:], weights[0]], [*weights, weights[0]]):
+        with pytest.raises(ValueError, match=r"comes where|argument"):
+            save_weights(wrong, TIED, VOCAB, tmp_path / "model")
+        assert not list(tmp_path.iterdir())

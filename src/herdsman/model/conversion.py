@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from herdsman.errors import InputError
-from herdsman.model.llama import Llama
 from herdsman.model.options import ModelOptions
+from herdsman.model.store import weight_shapes
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
@@ -58,8 +58,7 @@ def collect(
     Raises:
         InputError: a tensor is missing, unknown, of the wrong shape or type, or holds infinities or NaN.
     """
-    with torch.device("meta"):
-        shapes = {name: parameter.shape for name, parameter in Llama(options, vocab_size).named_parameters()}
+    shapes = weight_shapes(options, vocab_size)
     if options.tied_embeddings:  # Some files repeat the embedding as the output matrix; that is all it may be.
         shapes["output.weight"] = shapes["embedding.weight"]
     found: dict[str, Tensor] = {}

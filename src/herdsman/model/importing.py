@@ -90,7 +90,7 @@ def import_model(source: str, out: Path, progress: Progress = SILENT) -> Origin:
                     task.advance(tensor.numel())
 
             weights = collect(counted(), found.names, found.options, found.vocab_size, path)
-        save_weights(weights, found.options, found.vocab_size, folder / MODEL)
+        save_weights(sorted(weights.items()), found.options, found.vocab_size, folder / MODEL)
         origin = Origin(
             source,
             found.name,

@@ -19,7 +19,7 @@ from herdsman.files import read_json, write_json
 from herdsman.model.count import count_parameters
 from herdsman.model.llama import Llama, initialise
 from herdsman.model.options import ModelOptions
-from herdsman.model.store import copy_model
+from herdsman.model.store import copy_model, read_config
 from herdsman.tokens.streams import TokenStreams
 from herdsman.tokens.tokenizer import Tokenizer
 from herdsman.training.averaging import average_models, exponential_weights
@@ -39,7 +39,7 @@ from herdsman.training.pretrain_summary import summarise
 from herdsman.training.schedule import spread
 from herdsman.training.sinks import open_sinks
 from herdsman.training.token_course import TokenCourse
-from herdsman.training.whole import read_config, save_whole, weights_of, whole
+from herdsman.training.whole import save_whole, weights_of, whole
 from herdsman.workspace import Work
 
 Sampler = Callable[[Llama, list[str]], list[str]]
@@ -181,7 +181,7 @@ def _first_weights(start: str | None, model: ModelOptions, vocab_size: int, seed
     if start is None:
         return partial(initialise, options=model, seed=seed)
     folder = Path(start) / "model" if (Path(start) / "model").is_dir() else Path(start)
-    found, rows = read_config(folder)
+    found, rows, _ = read_config(folder)
     for name in ("layers", "dim", "heads", "kv_heads", "head_width", "ffn_dim", "tied_embeddings", "rope_theta"):
         if getattr(found, name) != getattr(model, name):
             what = f"has {name} = {getattr(found, name)}, the recipe {getattr(model, name)}"

@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from herdsman.errors import InputError
-from herdsman.files import read_json
 from herdsman.model.llama import Llama
-from herdsman.model.options import ModelOptions
-from herdsman.model.store import CONFIG, WEIGHTS, save_weights
+from herdsman.model.store import open_weights, save_weights
 from herdsman.training.parallel.build import Fill
 from herdsman.training.parallel.model import ParallelModel
-
-
-def read_config(folder: Path) -> tuple[ModelOptions, int]:
-    """Dimensions and vocabulary size of the model in a folder.
-
-    Raises:
-        InputError: there is none.
-    """
-    try:
-        config = read_json(folder / CONFIG)
-        return ModelOptions(**config["model"]), int(config["vocab_size"])
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"no readable model here ({error})", where=folder, do="point to a model folder") from error
 
 
 def weights_of(folder: Path) -> Fill:
@@ -41,11 +26,8 @@ def weights_of(folder: Path) -> Fill:
     """
 
     def fill(name: str, parameter: Tensor) -> None:
-        try:
-            with safe_open(folder / WEIGHTS, "pt") as file:
-                found = file.get_tensor(name) if name in file.keys() else None  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"cannot be read ({error})", where=folder, do="make the model again") from error
+        with open_weights(folder) as file:
+            found = file.get_tensor(name) if name in file.keys() else None  # noqa: SIM118
         if name == "output.weight" and parameter.shape[0] == 1 and (found is None or found.shape != parameter.shape):
             parameter.zero_()
         elif found is None or found.shape != parameter.shape:
@@ -58,7 +40,7 @@ def weights_of(folder: Path) -> Fill:
 
 @torch.no_grad()
 def gather(model: ParallelModel) -> Iterator[tuple[str, Tensor]]:
-    """All weights of the whole model, one by one, in float32 on the CPU; on rank 0, and nothing on the others.
+    """All weights of the whole model, by name, in float32 on the CPU; on rank 0, and nothing on the others.
 
     To be gone through on all ranks. No rank holds more than one weight at a time beside its own shards.
     """
@@ -87,10 +69,11 @@ def gather(model: ParallelModel) -> Iterator[tuple[str, Tensor]]:
 
 
 def save_whole(model: ParallelModel, folder: Path) -> None:
-    """Writes the model as `model.store` does, from rank 0."""
-    weights = dict(gather(model))
+    """Writes the model as `model.store` does, from rank 0, which holds one weight at a time."""
     if model.mesh is None or dist.get_rank() == 0:
-        save_weights(weights, model.options, model.vocab_size, folder, model.is_scoring)
+        save_weights(gather(model), model.options, model.vocab_size, folder, model.is_scoring)
+    else:
+        deque(gather(model), maxlen=0)
     if model.mesh:
         dist.barrier()
 
