@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -31,6 +30,7 @@ from herdsman.files import (
 )
 from herdsman.parallel import available_cores, map_ordered
 from herdsman.progress import Progress
+from tests.items import die_at_three, refuse_three, slow_square
 
 # Files.
 
@@ -112,26 +112,9 @@ def test_json_comes_back_and_does_not_depend_on_key_order(tmp_path: Path) -> Non
 # Ordered work. Functions that workers run must be importable, so they lie at the top of the module.
 
 
-def slow_square(number: int) -> int:
-    time.sleep(0.02 * (number * 7 % 3))
-    return number * number
-
-
 def worker(_: int) -> int:
     time.sleep(0.05)
     return os.getpid()
-
-
-def die_at_three(number: int) -> int:
-    if number == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number
-
-
-def refuse_three(number: int) -> int:
-    if number == 3:
-        raise InputError("is three", where=f"item {number}", do="take another")
-    return number
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])

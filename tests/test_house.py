@@ -11,7 +11,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "herdsman"
 GROUND = {
-    "errors", "events", "files", "options", "parallel", "progress", "workspace", "artifacts", "download",
+    "errors", "events", "files", "options", "orphans", "parallel", "progress", "workspace", "artifacts", "download",
     "package_index", "transfer", "fasttext_file",
 }  # fmt: skip
 FOLDERS = (

@@ -21,6 +21,7 @@ from herdsman.pages.options import PagesOptions
 from herdsman.parallel import Engine, connect_ray, map_ordered
 from herdsman.progress import SILENT
 from herdsman.workspace import Work
+from tests.items import die_at_three, refuse_three, slow_square
 
 
 @pytest.fixture(scope="module")
@@ -31,25 +32,8 @@ def cluster() -> Iterator[int]:
     ray.shutdown()
 
 
-def slow_square(number: int) -> int:
-    time.sleep(0.02 * (number * 7 % 3))
-    return number * number
-
-
 def surroundings(_: int) -> tuple[int, str, str | None, bool]:
     return os.getpid(), str(Path.cwd()), os.environ.get("HERDSMAN_CACHE"), "torch" in sys.modules
-
-
-def die_at_three(number: int) -> int:
-    if number == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number
-
-
-def refuse_three(number: int) -> int:
-    if number == 3:
-        raise InputError("is three", where=f"item {number}", do="take another")
-    return number
 
 
 def test_results_come_in_order_and_items_are_taken_in_their_time(cluster: int) -> None:

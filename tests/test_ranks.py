@@ -170,6 +170,22 @@ def test_sigterm_to_a_single_process(herd: Herd, tmp_path: Path) -> None:
     assert_same(root, herd.alone)
 
 
+def test_it_goes_on_from_another_model(herd: Herd, tmp_path: Path) -> None:
+    start = herd.alone / "pretrain"
+    status, errors = herd.begin(tmp_path / "on", f"pretrain.start={start}", TWO).end()
+    assert status == 0, errors
+    untrained = tmp_path / "on" / "pretrain" / "untrained" / "model.safetensors"
+    assert untrained.read_bytes() == weights(herd.alone)
+    before, after = (json.loads((root / "pretrain/summary.json").read_text()) for root in (herd.alone, tmp_path / "on"))
+    assert after["validation_loss"]["untrained"] == pytest.approx(before["validation_loss"]["average"], rel=1e-4)
+    for wrong, said in {
+        "model.dim=16": "has dim = 32, the recipe 16",
+        f"pretrain.start={tmp_path}": "no readable model here",
+    }.items():
+        status, errors = herd.begin(tmp_path / "wrong", f"pretrain.start={start}", wrong).end()
+        assert (status, said in one_sentence(errors)) == (2, True), errors
+
+
 def test_a_layout_that_does_not_fit_is_one_sentence(herd: Herd, tmp_path: Path) -> None:
     status, errors = herd.begin(tmp_path / "herd", TWO, "pretrain.layout.tensor=2").end()
     assert status == 2

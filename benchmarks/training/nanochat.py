@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
+import herdsman  # isort: skip  # noqa: F401  it says how torch's threads wait for each other, so it comes first
 import torch
 from curves import draw
 from trainers import Contestant, Herdsman, Nanochat, Stretch, Trainer, Windows, rows_of

@@ -74,8 +74,9 @@ def memory(size_name: str, name: str) -> dict[str, Any]:
 
 def child(threads: int, *arguments: str) -> dict[str, Any]:
     """Runs this script for one measurement in a process of its own."""
-    # Threads that wait for work must not burn the CPU time that is measured.
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+    # How threads wait for work: for all as in Herdsman on an idle machine.
+    waiting = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000"}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), **waiting}
     command = [sys.executable, __file__, "--one", *arguments]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

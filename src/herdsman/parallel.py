@@ -6,13 +6,11 @@ cluster every node must see the same files under the same paths.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import multiprocessing
 import os
 import signal
 import socket
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -21,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from herdsman.errors import MachineError, NetworkError
+from herdsman.orphans import die_with
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -33,13 +32,10 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _die_with_parent(parent: int) -> None:
-    """Worker start-up: no orphans when the parent is killed, and Ctrl-C is the parent's to handle."""
+def _start_worker(parent: int) -> None:
+    """No orphans when the parent is killed, and Ctrl-C is the parent's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent:
-            os._exit(1)
+    die_with(parent)
 
 
 def connect_ray(address: str | None, workers: int | None = None) -> int:
@@ -101,7 +97,7 @@ def map_ordered(
 
 def _on_processes(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _die_with_parent, (os.getpid(),)) as pool:
+    with ProcessPoolExecutor(workers, context, _start_worker, (os.getpid(),)) as pool:
         pending: deque[Future[Result]] = deque()
         try:
             for item in items:

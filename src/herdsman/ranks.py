@@ -12,13 +12,14 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from herdsman.errors import HerdsmanError, InputError, MachineError, RecipeError, machine_error
 from herdsman.files import read_json, write_json
+from herdsman.orphans import die_with_agent
 from herdsman.training.health.exits import EXIT_AGAIN, EXIT_STOP
-from herdsman.training.health.orphans import die_with_agent
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +46,7 @@ def run_on_ranks(recipe: Recipe, work: Work) -> None:
         left.unlink(missing_ok=True)
     inputs = {name: folder.name for name, folder in work.inputs.items()}
     write_json(scratch / JOB, {"recipe": recipe.model_dump(), "inputs": inputs, "workers": work.workers})
-    _launch(recipe, work.out)
+    _launch(recipe, work.out, work.progress.beat)
     outcome = read_json(scratch / OUTCOME)
     work.counts |= outcome["counts"]
     work.metrics |= outcome["metrics"]
@@ -123,7 +124,7 @@ def _answers(address: str) -> bool:
     return True
 
 
-def _launch(recipe: Recipe, out: Path) -> None:
+def _launch(recipe: Recipe, out: Path, beat: Callable[[], None] = lambda: None) -> None:
     """Starts this machine's ranks for the job in the stage's folder and waits until they have done it."""
     from herdsman.cluster.launch import launch
     from herdsman.events import EVENTS, EventLog
@@ -139,6 +140,7 @@ def _launch(recipe: Recipe, out: Path) -> None:
         run=recipe.name,
         progress=lambda: max((_step(path) for path in (scratch / "training").glob("step-*")), default=0),
         events=EventLog(out.parent / EVENTS, stage=out.name),
+        beat=beat,
     )
     if code == 0:
         return

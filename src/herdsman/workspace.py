@@ -139,15 +139,16 @@ class Workspace:
         """Prepares the stage's folder, yields its `Work`, and writes the manifest when the block ends without error."""
         out = _made(self.folder(name))
         started = _read_or_none(out / STARTED)
-        if started is None or started["fingerprint"] != fingerprint:
-            _clear(out)
-            write_json(out / STARTED, {"fingerprint": fingerprint})
-        else:
+        resumed = started is not None and started["fingerprint"] == fingerprint
+        if resumed:
             (out / MANIFEST).unlink(missing_ok=True)
             _remove_partial(out)
+        else:
+            _clear(out)
+            write_json(out / STARTED, {"fingerprint": fingerprint})
         clock = _Clock(out / "logs" / CLOCK)
         progress.beat = clock.beat
-        self.event("started", stage=name, fingerprint=fingerprint, resumed=started is not None)
+        self.event("started", stage=name, fingerprint=fingerprint, resumed=resumed)
         work = Work(name, out, {need: self.folder(need) for need in needs}, seed, workers, progress, engine)
         try:
             yield work

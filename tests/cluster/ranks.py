@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from herdsman.training.health.orphans import die_with_agent
+from herdsman.orphans import die_with_agent
 
 STEPS, EVERY = 60, 5
 

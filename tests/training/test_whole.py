@@ -79,7 +79,7 @@ def test_folders_that_do_not_fit_are_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no blocks\.4\.attention\S+ of shape \[.*\]; check the dimensions"):
         lay_out(wider, VOCAB, layout, CPU, weights_of(tmp_path / "model"))
     (tmp_path / "model" / "model.safetensors").write_bytes(b"torn")
-    with pytest.raises(InputError, match=r"no readable model here .*; point to a model folder, or make the model again"):
+    with pytest.raises(InputError, match=r"no readable model here .*; .* or make the model again"):
         lay_out(OPTIONS, VOCAB, layout, CPU, weights_of(tmp_path / "model"))
 
 

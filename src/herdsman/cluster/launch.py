@@ -34,9 +34,9 @@ from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 from herdsman.cluster.launch_logs import RankLogs
 from herdsman.errors import InputError, MachineError, NetworkError
 from herdsman.events import EventLog
+from herdsman.orphans import AGENT
 from herdsman.parallel import available_cores
 from herdsman.training.health.exits import EXIT_AGAIN, EXIT_HARDWARE, EXIT_STOP, FINAL_EXITS
-from herdsman.training.health.orphans import AGENT
 
 UNBOUNDED = 1_000_000  # restarts the agent itself would allow; `restarts` below is what counts
 INTERRUPT_SECONDS = 5
@@ -56,6 +56,7 @@ def launch(
     progress: Callable[[], int] = lambda: 0,
     grace_seconds: int = 120,
     events: EventLog | None = None,
+    beat: Callable[[], None] = lambda: None,
 ) -> int:
     """Runs `command` once for each of this machine's ranks, until they are done.
 
@@ -74,6 +75,7 @@ def launch(
         progress: a number that grows as work is made safe, such as the step of the last checkpoint.
         grace_seconds: time the ranks get to checkpoint when this process is told to stop.
         events: gets an `interruption` for every failure and a `restart` where one follows.
+        beat: called again and again while the ranks work.
 
     Returns:
         0 if all ranks returned that; EXIT_AGAIN, EXIT_STOP or EXIT_HARDWARE if a rank did; EXIT_STOP also if another
@@ -89,7 +91,7 @@ def launch(
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with _environment(processes), _signals_put_back():
         spec = _spec(command, processes, nodes, rendezvous, run)
-        agent = _Agent(spec, RankLogs(logs), restarts, progress, grace_seconds, events)
+        agent = _Agent(spec, RankLogs(logs), restarts, progress, grace_seconds, events, beat)
         try:
             return _code(agent.run(), agent)
         except SignalException as told:
@@ -174,11 +176,12 @@ class _Agent(LocalElasticAgent):
         progress: Callable[[], int],
         grace_seconds: int,
         events: EventLog | None,
+        beat: Callable[[], None],
     ):
         # The empty role in front of rank 0's lines: a run on many processes reads like one on a single process.
         super().__init__(spec, logs, exit_barrier_timeout=60, log_line_prefix_template="${role_name}")
         self.logs, self.restarts, self.progress, self.events = logs, restarts, progress, events
-        self.grace_seconds = grace_seconds
+        self.grace_seconds, self.beat = grace_seconds, beat
         self.final: int | None = None
         self.failed = ""
         self.failures, self.reached = 0, progress()
@@ -190,6 +193,7 @@ class _Agent(LocalElasticAgent):
         Ranks that end with EXIT_AGAIN or 0 do so one after the other, and each may still have a checkpoint to write.
         After a failure the rest can only wait for the lost one, and SIGTERM would ask them for a checkpoint.
         """
+        self.beat()
         codes = {worker.global_rank: code for worker, code in zip(worker_group.workers, self.codes(), strict=True)}
         ended = {rank: code for rank, code in codes.items() if code}
         if set(ended.values()) == {EXIT_AGAIN} and None in codes.values():
