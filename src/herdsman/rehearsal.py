@@ -80,10 +80,10 @@ def shrink(recipe: Recipe, layout: LayoutOptions | None = None) -> Recipe:
     widest = max((phase.layout or pretrain.layout for phase in pretrain.phases), key=lambda one: one.tensor)
     tokens = sum(phase.tokens for phase in pretrain.phases)
     block = max(length, recipe.tokens.block_tokens * length // longest // length * length)
-    extension = recipe.tokenizer.extension_tokens and 100
+    here = [source for source in recipe.pages.sources if source == "sample" or Path(source).exists()]
+    extension = recipe.tokenizer.extension_tokens and 100 if here else 0  # the sample is English
     small: dict[str, Any] = recipe.model_dump()
     small["name"] = f"{recipe.name}-rehearsal"
-    here = [source for source in recipe.pages.sources if source == "sample" or Path(source).exists()]
     small["pages"]["sources"] = here or ["sample"]
     small["documents"]["held_out_share"] = 0.1
     small["documents"]["mix"] |= {"tokens": tokens, "anneal_tokens": None}
