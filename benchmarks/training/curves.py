@@ -46,6 +46,6 @@ def draw(
     for place, name in enumerate(names):
         down = TOP + 16 + 18 * place
         colour = COLOURS[place % len(COLOURS)]
-        parts.append(f'<path d="M{WIDTH - 250} {down - 4}h22" stroke="{colour}" stroke-width="2.5"/>')
-        parts.append(f'<text x="{WIDTH - 222}" y="{down}">{escape(name)}</text>')
+        parts.append(f'<path d="M{WIDTH - 380} {down - 4}h22" stroke="{colour}" stroke-width="2.5"/>')
+        parts.append(f'<text x="{WIDTH - 352}" y="{down}">{escape(name)}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"
