@@ -74,7 +74,7 @@ def memory(size_name: str, name: str) -> dict[str, Any]:
 
 def child(threads: int, *arguments: str) -> dict[str, Any]:
     """Runs this script for one measurement in a process of its own."""
-    # How threads wait for work: for all as in Herdsman on an idle machine.
+    # How threads wait for work: for all as in Herdsman.
     waiting = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000"}
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), **waiting}
     command = [sys.executable, __file__, "--one", *arguments]
