@@ -79,7 +79,7 @@ def test_every_preset_validates(path: Path) -> None:
         ("[model]->[model", r"is not valid TOML"),
         ("seed = 1->seed = -1", r"line \d+: seed: input should be greater than or equal to 0, but is -1"),
         (
-            "warmup_steps = 50->warmup_step = 50",
+            "warmup_steps = 20->warmup_step = 20",
             r"line \d+: unknown key pretrain.warmup_step; did you mean warmup_steps",
         ),
         ("batch_tokens = 2048->batch_tokens = 2000", r"must be a multiple of sequence_length"),

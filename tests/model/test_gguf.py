@@ -111,7 +111,7 @@ def test_scaling_of_llama_31_is_told_from_its_factors(tmp_path: Path, factor: fl
         ({"llama__rope__dimension_count": 4}, "llama.rope.dimension_count is 4 and the width of a head 8"),
         ({"llama__attention__head_count": 5}, "heads"),
         ({"llama__block_count": "two"}, "llama.block_count is 'two', not a whole number"),
-        ({"llama__block_count": 3}, "blk.2.attn_norm.weight and 8 more tensors are missing"),
+        ({"llama__block_count": 3}, "blk.2.attn_k.weight and 8 more tensors are missing"),
         ({"llama__block_count": 1}, "has no tensor blk.1."),
         ({"llama__feed_forward_length": 64}, "is [80, 48] and the dimensions ask for [64, 48]"),
     ],
