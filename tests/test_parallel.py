@@ -87,6 +87,16 @@ def test_an_error_of_the_work_comes_through_whole(cluster: int) -> None:
     assert (caught.value.what, caught.value.where, caught.value.do) == ("is three", "item 3", "take another")
 
 
+def test_many_failures_and_early_ends_in_one_process(cluster: int) -> None:
+    """To cancel what is under way made Ray abort this process, within some ten of these."""
+    for _ in range(40):
+        with pytest.raises(InputError):
+            list(map_ordered(refuse_three, range(100), cluster, "ray"))
+        results = map_ordered(slow_square, range(100), cluster, "ray")
+        assert next(results) == 0
+        results.close()
+
+
 @pytest.mark.slow
 def test_a_task_that_kills_its_worker_is_a_machine_error(cluster: int) -> None:
     got = []

@@ -126,28 +126,20 @@ def _on_ray(function: Callable[[Item], Result], items: Iterable[Item], workers: 
     shared = ray.put((function, str(Path.cwd()), settings))
     task: Any = ray.remote(num_cpus=1)(_call)
     pending: deque[Any] = deque()
-
-    def oldest() -> Result:
-        result: Result = ray.get(pending[0])  # still listed while it is waited for, so that it is cancelled too
-        pending.popleft()
-        return result
-
     try:
         for item in items:
             pending.append(task.remote(shared, item))
             if len(pending) >= 2 * workers:
-                yield oldest()
+                yield ray.get(pending.popleft())
         while pending:
-            yield oldest()
+            yield ray.get(pending.popleft())
     except RayTaskError as error:
         raise error.cause from None
     except RayError as error:
         do = "look at `ray status` and the memory of the nodes, then run again: finished work is kept"
         raise MachineError(DIED, do=do) from error
-    finally:
-        # Ctrl-C, or a failure: nobody waits for what the others are doing.
-        for waiting in pending:
-            ray.cancel(waiting, force=True)
+    # What is still under way after Ctrl-C or a failure ends with this process. `ray.cancel` would end it sooner, but
+    # where it meets a task just completing it aborts this process (Ray 2.60: "task that was not pending").
 
 
 def _call(shared: tuple[Callable[[Item], Result], str, dict[str, str]], item: Item) -> Result:
