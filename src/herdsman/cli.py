@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -291,6 +291,32 @@ def import_(
     else:
         out.print(origin.describe(), markup=False, soft_wrap=True)
         out.print(f"  talk to it: herdsman chat {to}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="A herd's folder, or that of an imported model.")],
+    to: Annotated[Literal["hf", "gguf", "ollama"], typer.Option(help="For transformers, llama.cpp or Ollama.")],
+    target: Annotated[Path, typer.Option("--out", help="A new folder; of gguf the file, such as tiny.gguf.")],
+    type_: Annotated[
+        Literal["f32", "f16", "bf16", "q8_0"] | None,
+        typer.Option("--type", help="How weights are stored: f32 for hf and f16 for gguf and ollama if left out."),
+    ] = None,
+    stage: Annotated[
+        Literal["base", "chat"] | None, typer.Option(help="Of a herd: pretrained or post-trained; chat if left out.")
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Write a herd's model in the form that other programs run."""
+    from herdsman.release.export import export_model
+
+    files = export_model(_existing(model).root, to, target, type_, stage, Progress())
+    sizes = {str(path): path.stat().st_size for path in files}
+    if json_:
+        print(json.dumps({"files": sizes}, indent=1))
+        return
+    for path, size in sizes.items():
+        out.print(f"{path}: {size / 1e6:,.1f} MB", markup=False, soft_wrap=True)
 
 
 @app.command()
