@@ -163,7 +163,7 @@ def _rule_of(parsed: Mapping[str, Any]) -> str | None:
     plain = parsed["normalizer"] is None and not any(
         model.get(key) for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
     )
-    if model["type"] != "BPE" or not plain:
+    if model["type"] != "BPE" or not plain or not model["merges"]:
         return None
     for name, (split, ignore_merges) in SPLITS.items():
         example = Tokenizer(models.BPE())

@@ -64,7 +64,9 @@ def modelfile(
     if protocol.chat_template:
         template = go_template(frames_of(protocol, where))
     if '"""' in template:
-        raise InputError('the chat template holds """, which a Modelfile cannot', where=where, do="export with --to gguf")
+        raise InputError(
+            'the chat template holds """, which a Modelfile cannot', where=where, do="export with --to gguf"
+        )
     lines = [
         f"FROM ./{WEIGHTS}",
         f'TEMPLATE """{template}"""',
