@@ -31,7 +31,7 @@ class LlamaCpp:
         return list(found["tokens"])
 
     def greedy(self, prompt: list[int], most: int, likely: int | None = None) -> list[int]:
-        """The likeliest tokens, one after the other, the one that ends the text included; `likely` always is if given."""
+        """The likeliest tokens, one after the other, with the one that ends the text; `likely` always is, if given."""
         wanted = {"prompt": prompt, "n_predict": most, "temperature": 0, "return_tokens": True}
         if likely is not None:
             wanted["logit_bias"] = [[likely, 1000]]

@@ -199,6 +199,6 @@ def test_a_vocabulary_that_llama_cpp_would_read_differently_is_refused(
 ) -> None:
     text = json.dumps(json.loads(foreign_json()) | change)
     write_tokenizer(text, frozenset({2}), None, None, tmp_path)
-    with pytest.raises(InputError, match="llama.cpp knows no such vocabulary .* --to hf"):
+    with pytest.raises(InputError, match=r"llama\.cpp knows no such vocabulary .* --to hf"):
         export(folder / "model", tmp_path, tmp_path / "model.gguf")
     assert not list(tmp_path.glob("model.gguf*"))

@@ -29,7 +29,7 @@ DTYPES: dict[Type, huggingface.Dtype] = {"f32": "float32", "bf16": "bfloat16", "
 
 @dataclass(frozen=True)
 class Model:
-    """What is exported: folders of the model and its tokenizer, its name and licence, and whether it was taught to chat."""
+    """What is exported: folders of the model and its tokenizer, name and licence, and whether it was taught to chat."""
 
     model: Path
     tokenizer: Path

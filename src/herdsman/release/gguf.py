@@ -67,7 +67,7 @@ def _add_protocol(writer: GGUFWriter, protocol: Protocol, where: Path) -> None:
         )
     for add, id in zip(add_end, protocol.ends, strict=False):
         add(id)
-    # Without a token of its own for the beginning, the end's stands for it, as in GPT-2: else llama.cpp takes number 11.
+    # Without a token for the beginning, the end's stands for it, as in GPT-2: else llama.cpp takes number 11.
     begin = protocol.bos if protocol.bos is not None else next(iter(protocol.ends), None)
     if begin is not None:
         writer.add_bos_token_id(begin)

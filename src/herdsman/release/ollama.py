@@ -124,7 +124,7 @@ def frames_of(protocol: Protocol, where: Path) -> Frames:
         before_system, rest = whole.split("SSS")
         system_to_user, rest = rest.split("UUU")
         user_to_assistant, rest = rest.split("AAA")
-        assistant_to_user, after_user = rest.split("VVV")
+        assistant_to_user, _ = rest.split("VVV")
         header = render([user], reply=True).removeprefix(render([user]))
         after_assistant = render([user, assistant]).split("AAA")[1]
         before_user = assistant_to_user.removeprefix(after_assistant)

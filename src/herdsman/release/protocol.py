@@ -1,4 +1,4 @@
-"""What everyone who runs an exported model must know of its tokens: where a text begins and ends, how a chat is written."""
+"""What whoever runs an exported model must know of its tokens: where a text begins and ends, how a chat is written."""
 
 from __future__ import annotations
 
