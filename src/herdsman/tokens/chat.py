@@ -3,45 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import IntEnum
+from datetime import date
+from typing import Protocol
 
 from herdsman.errors import InputError
+from herdsman.tokens.foreign import ForeignTokenizer
+from herdsman.tokens.messages import ROLES, Dialect, Kind, Message, ToolSpecs
 from herdsman.tokens.tokenizer import Tokenizer
 
-ROLES = ("system", "user", "assistant", "ipython")
 
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message of a dialog.
+class ChatFormat(Protocol):
+    """How one kind of model reads and writes a dialog.
 
     Attributes:
-        role: system, user, assistant, or ipython, which is the output of a tool.
-        call: the content is code that the assistant wants run. Such a message begins with `<|python_tag|>` and ends
-            with `<|eom_id|>`, for the assistant goes on once it sees the output.
+        stop_ids: tokens that end what the model writes.
     """
 
-    role: str
-    content: str
-    call: bool = False
+    stop_ids: frozenset[int]
 
+    def encode(
+        self,
+        messages: Sequence[Message],
+        reply: bool = False,
+        tools: ToolSpecs | None = None,
+        today: date | None = None,
+    ) -> tuple[list[int], list[Kind]]:
+        """Ids of a dialog and the kind of each.
 
-class Kind(IntEnum):
-    """What a token of a dialog is. Every loss mask of post-training is a set of kinds."""
+        Args:
+            reply: appends the header of an assistant's message, for a model to go on from.
+            tools: what the model is told that it may call.
+            today: told to the model where the format has a place for it.
 
-    PROMPT = 0
-    """Begin of text, and everything of system and user messages; headers and ends of tool output."""
-    HEADER = 1
-    """The assistant's header with its two line ends."""
-    BODY = 2
-    """What the assistant says."""
-    CALL = 3
-    """What the assistant writes for a tool to run, the python tag included."""
-    END = 4
-    """The token that ends an assistant's message."""
-    TOOL_OUT = 5
-    """What a tool answered."""
+        Raises:
+            InputError: the format cannot express this dialog.
+        """
+        ...
+
+    def decode(self, ids: Sequence[int]) -> Message:
+        """The assistant's message in what a model wrote after `encode(..., reply=True)`."""
+        ...
 
 
 def encode(tokenizer: Tokenizer, messages: Sequence[Message], reply: bool = False) -> tuple[list[int], list[Kind]]:
@@ -95,3 +96,34 @@ def decode_reply(tokenizer: Tokenizer, ids: Sequence[int]) -> Message:
 
 def _header(tokenizer: Tokenizer, role: str) -> list[int]:
     return [tokenizer.start_header, *tokenizer.encode(role), tokenizer.end_header, *tokenizer.encode("\n\n")]
+
+
+class Llama3Chat:
+    """Llama 3's format, in Meta's dialect, which herds are trained on, or in that of Hugging Face's template."""
+
+    def __init__(self, tokenizer: Tokenizer, dialect: Dialect = "meta"):
+        self.stop_ids = tokenizer.stop_ids
+        self._tokenizer, self._dialect = tokenizer, dialect
+
+    def encode(
+        self,
+        messages: Sequence[Message],
+        reply: bool = False,
+        tools: ToolSpecs | None = None,
+        today: date | None = None,
+    ) -> tuple[list[int], list[Kind]]:
+        return encode(self._tokenizer, messages, reply)
+
+    def decode(self, ids: Sequence[int]) -> Message:
+        return decode_reply(self._tokenizer, ids)
+
+
+def chat_format(tokenizer: Tokenizer | ForeignTokenizer, dialect: Dialect | None = None) -> ChatFormat:
+    """The format that a tokenizer's model reads: Llama 3's, or the template that came with the model.
+
+    Raises:
+        InputError: the model came with no template, or a dialect is asked of another format than Llama 3's.
+    """
+    if isinstance(tokenizer, ForeignTokenizer):
+        raise InputError("this model came with no chat template", do="let it go on with a text")
+    return Llama3Chat(tokenizer, dialect or "meta")
