@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 from typing import Any, Literal
 
 from herdsman.errors import InputError
@@ -94,14 +95,12 @@ class ToolSpecs:
 
     builtin: tuple[str, ...] = ()
     functions: tuple[dict[str, Any], ...] = ()
-    known: dict[str, dict[str, Any]] = field(init=False, repr=False, compare=False)
-    """Every tool by name as a function object."""
 
     def __post_init__(self) -> None:
-        for name in self.builtin:
-            if name not in BUILTIN_TOOLS:
-                raise InputError(f"there is no built-in tool {name!r}", do=f"choose of {', '.join(BUILTIN_TOOLS)}")
-        known = {name: BUILTIN_FUNCTIONS[name] for name in self.builtin}
+        for builtin in self.builtin:
+            if builtin not in BUILTIN_TOOLS:
+                known = ", ".join(BUILTIN_TOOLS)
+                raise InputError(f"there is no built-in tool {builtin!r:.80}", do=f"choose of {known}")
         for function in self.functions:
             name = function.get("name")
             if not isinstance(name, str) or not _NAME.fullmatch(name):
@@ -109,15 +108,20 @@ class ToolSpecs:
                     f"a function cannot be called {name!r:.80}",
                     do="use up to 64 letters, digits, dots, dashes and underscores, beginning with no digit",
                 )
-            if name in known:
-                raise InputError(f"there are two tools called {name}", do="give one of them another name")
             if not isinstance(function.get("parameters") or {}, dict):
                 raise InputError("its parameters are no JSON Schema", where=f"function {name}", do="give an object")
-            known[name] = function
-        object.__setattr__(self, "known", known)
+        names = [*self.builtin, *(function["name"] for function in self.functions)]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise InputError(f"there are two tools called {min(twice)}", do="give one of them another name")
+
+    @cached_property
+    def known(self) -> dict[str, dict[str, Any]]:
+        """Every tool by name as a function object."""
+        builtin = {name: BUILTIN_FUNCTIONS[name] for name in self.builtin}
+        return builtin | {function["name"]: function for function in self.functions}
 
     def __bool__(self) -> bool:
-        return bool(self.known)
+        return bool(self.builtin or self.functions)
 
 
 Dialect = Literal["meta", "hf"]
