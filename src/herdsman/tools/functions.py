@@ -39,7 +39,7 @@ class FunctionTool:
     """
 
     def __init__(self, function: Callable[..., Any], name: str | None = None):
-        self.name: str = name or getattr(function, "__name__", type(function).__name__)
+        self.name = str(name or getattr(function, "__name__", "function"))
         self._run = function
         told = parse(inspect.getdoc(function) or "")
         if not told.description:
