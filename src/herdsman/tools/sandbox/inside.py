@@ -8,6 +8,7 @@ answer is a list of fields, each a line `name length` and that many bytes, and a
 needs no parser that hostile text could break. Settings:
 
     limits      resource limits by name ("AS", "NPROC", ...) of the process
+    folder      to work in, where that is not set from outside
     paths       folders to import from, added to the interpreter's own
     preload     modules to import at the start
     jobs        None, or the limits of a job: each request then runs in a process forked for it alone
@@ -254,6 +255,8 @@ def main():
         for descriptor in (0, 1, 2):
             os.dup2(nothing, descriptor)
     set_limits(settings["limits"])
+    if settings.get("folder"):
+        os.chdir(settings["folder"])
     sys.path += settings["paths"]
     builtins.exit = builtins.quit = sys.exit  # as `import site` does, which a start without it has saved
     for module in settings["preload"]:
