@@ -14,7 +14,10 @@ from herdsman.generation.sampling import Sampling
 from herdsman.model.importing import import_model
 from herdsman.model.origin import Origin
 from herdsman.model.store import load_model
+from herdsman.release.export import export_model
 from herdsman.tokens.foreign import ForeignTokenizer, load_tokenizer
+from tests.llama_cpp import LlamaCpp
+from tests.tokens.material import ADVERSARIAL
 
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
@@ -93,3 +96,13 @@ def test_it_knows_the_capital_of_france(engine: LocalEngine) -> None:
     answer = engine.generate([prompt], Sampling(20, temperature=0))[0]
     assert answer.text == "The capital of France is Paris."
     assert answer.stopped
+
+
+def test_llama_cpp_reads_and_writes_the_export_as_we_do(source: Path, engine: LocalEngine) -> None:
+    path = export_model(source / "ours", "gguf", source / "again.gguf", "f16")[0]
+    llama_cpp = LlamaCpp(path)
+    for text in (TEXT, HOSTILE, *ADVERSARIAL.values()):
+        assert llama_cpp.encode(text) == engine.tokenizer.encode(text)
+    prompts = [engine.tokenizer.encode(text) for text in ("Gravity is", "def area(radius):", "Water boils at")]
+    for prompt, completion in zip(prompts, engine.generate(prompts, Sampling(24, temperature=0)), strict=True):
+        assert [id for id in llama_cpp.greedy(prompt, 24) if id != 2] == completion.ids

@@ -10,7 +10,7 @@ import torch
 
 from herdsman.errors import InputError
 from herdsman.files import sha256_file
-from herdsman.generation.engine import Engine
+from herdsman.generation.local import LocalEngine
 from herdsman.generation.sampling import Sampling
 from herdsman.model.gguf import GgufFile
 from herdsman.model.importing import import_model
@@ -20,8 +20,9 @@ from herdsman.model.store import load_model, save_model
 from herdsman.release import huggingface
 from herdsman.release.chat_template import CHAT_TEMPLATE
 from herdsman.release.gguf import export
-from herdsman.tokens.chat import Message, encode
+from herdsman.tokens.chat import encode
 from herdsman.tokens.foreign import ForeignTokenizer, load_tokenizer, write_tokenizer
+from herdsman.tokens.messages import Call, Message, ToolSpecs
 from herdsman.tokens.tokenizer import Tokenizer
 from tests.llama_cpp import LlamaCpp
 from tests.release.conftest import make_model
@@ -77,7 +78,7 @@ def test_llama_cpp_and_transformers_write_the_same_text(
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder / "hf").eval()
     tokenizer = Tokenizer.load(tokenizer_folder)
     prompts = [[tokenizer.bos, *tokenizer.encode(text)] for pair in PROMPTS for text in pair]
-    engine = Engine(load_model(folder / "model"), tokenizer)
+    engine = LocalEngine(load_model(folder / "model"), tokenizer)
     ours = [completion.ids for completion in engine.generate(prompts, Sampling(40, temperature=0))]
     assert len(prompts) == 40
     assert len({tuple(ids) for ids in ours}) > 30
@@ -118,11 +119,25 @@ def test_llama_cpp_gives_the_same_probabilities(
 
 def test_llama_cpp_writes_the_chat_as_we_do(llama_cpp: LlamaCpp, tokenizer_folder: Path) -> None:
     tokenizer = Tokenizer.load(tokenizer_folder)
+    no_date = {"chat_template_kwargs": {"date_string": ""}}
     dialog = [Message("system", "Be brief.\n"), Message("user", " What is 日本? "), Message("assistant", "A country.")]
     for begin, end in ((0, 2), (0, 3), (1, 2), (1, 3)):
         messages = [*dialog[begin:end], Message("user", "?")]
-        prompt = llama_cpp.chat_prompt([{"role": message.role, "content": message.content} for message in messages])
+        rows = [{"role": message.role, "content": message.content} for message in messages]
+        prompt = llama_cpp.chat_prompt(rows, **no_date)
         assert llama_cpp.encode(prompt, whole=True) == encode(tokenizer, messages, reply=True)[0]
+    function = {"name": "weather", "description": "Tells it.", "parameters": {"type": "object", "properties": {}}}
+    called = {"name": "weather", "arguments": '{"city": "Köln"}'}
+    rows = [
+        {"role": "user", "content": "Weather?"},
+        {"role": "assistant", "content": "", "tool_calls": [{"id": "1", "type": "function", "function": called}]},
+        {"role": "tool", "tool_call_id": "1", "content": "Sun."},
+    ]
+    call = Message("assistant", "", calls=(Call("weather", {"city": "Köln"}),))
+    messages = [Message("user", "Weather?"), call, Message("ipython", "Sun.")]
+    prompt = llama_cpp.chat_prompt(rows, tools=[{"type": "function", "function": function}], **no_date)
+    expected = encode(tokenizer, messages, True, ToolSpecs(functions=(function,)))[0]
+    assert llama_cpp.encode(prompt, whole=True) == expected
 
 
 @pytest.mark.parametrize("end", ["<|eot_id|>", "<|eom_id|>", "<|end_of_text|>"])

@@ -1,8 +1,8 @@
 """Export for Ollama: a folder with the model as GGUF and the Modelfile that `ollama create` reads.
 
 Grammar of the Modelfile and of its template as documented by Ollama (docs/modelfile and docs/template): the template is
-one of Go's `text/template`, given `.System`, `.Messages` (`.Role`, `.Content`, `.ToolCalls`) and `.Tools`. It must say
-what the model's own Jinja template says, so it is made from what that template writes around each message.
+one of Go's `text/template`, given `.System`, `.Messages` (`.Role`, `.Content`, `.ToolCalls`) and `.Tools`. Ollama puts
+the token that a text begins with in front by itself, and takes a model to know tools if the template mentions `.Tools`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from herdsman.model.gguf_writer import Type
 from herdsman.model.store import read_config
 from herdsman.progress import SILENT, Progress
 from herdsman.release import gguf
-from herdsman.release.checks import render_chat
-from herdsman.release.protocol import Protocol, protocol_of
-from herdsman.tokens.chat import Message
-from herdsman.tokens.foreign import load_tokenizer
+from herdsman.release.protocol import protocol_of
+from herdsman.tokens.chat import chat_format
+from herdsman.tokens.foreign import ForeignTokenizer, load_tokenizer
+from herdsman.tokens.messages import Message
+from herdsman.tokens.tokenizer import Tokenizer
+from herdsman.tokens.tool_prompts import META_BEFORE, META_BEHIND
 
 WEIGHTS, MODELFILE = "model.gguf", "Modelfile"
 LONGEST_CONTEXT = 8192
@@ -44,25 +46,29 @@ def export(
         InputError: also for a chat template that is no frame around each message.
     """
     options, _, _ = read_config(model_folder)
-    protocol = protocol_of(load_tokenizer(tokenizer_folder), chats)
-    text = modelfile(protocol, options.context_length, licence, tokenizer_folder)
+    text = modelfile(load_tokenizer(tokenizer_folder), options.context_length, chats, licence, tokenizer_folder)
     with atomic_folder(out) as folder:
         gguf.export(model_folder, tokenizer_folder, folder / WEIGHTS, type, chats, name, licence, progress)
         write_text(folder / MODELFILE, text)
 
 
 def modelfile(
-    protocol: Protocol,
+    tokenizer: Tokenizer | ForeignTokenizer,
     context_length: int,
+    chats: bool,
     licence: str | None,
     where: Path,
     temperature: float = 0.6,
     top_p: float = 0.9,
 ) -> str:
     """Text of a Modelfile beside `model.gguf`. Sampling is that of `herdsman chat`: what Ollama adds is turned off."""
-    template = "{{ .Prompt }}"
-    if protocol.chat_template:
-        template = go_template(frames_of(protocol, where))
+    protocol = protocol_of(tokenizer, chats)
+    if not protocol.chat_template:
+        template = "{{ .Prompt }}"
+    elif isinstance(tokenizer, ForeignTokenizer):
+        template = go_template(frames_of(tokenizer, where))
+    else:
+        template = LLAMA3_TEMPLATE
     if '"""' in template:
         raise InputError(
             'the chat template holds """, which a Modelfile cannot', where=where, do="export with --to gguf"
@@ -83,6 +89,30 @@ def modelfile(
     return "\n".join(lines) + "\n"
 
 
+def _header(role: str) -> str:
+    return f"<|start_header_id|>{role}<|end_header_id|>\n\n"
+
+
+# As `tokens.chat.encode` writes it, but that Go writes JSON without spaces and line ends. An answer that was begun
+# is left open, for the model to go on with. What stands behind `if .ToolCalls` tells Ollama how a call begins.
+LLAMA3_TEMPLATE = (
+    "{{ if or .System .Tools }}"
+    + _header("system")
+    + "{{ if .Tools }}Environment: ipython{{ if .System }}\n\n{{ end }}"
+    "{{ end }}{{ .System }}<|eot_id|>{{ end }}"
+    "{{ if .Tools }}" + _header("user") + META_BEFORE + "{{ range .Tools }}{{ json . }}\n{{ end }}"
+    f"{META_BEHIND.removeprefix(chr(10))}<|eot_id|>{{{{ end }}}}"
+    "{{ range $place, $_ := .Messages }}{{ $last := eq (len (slice $.Messages $place)) 1 }}"
+    '{{ if eq .Role "user" }}' + _header("user") + "{{ .Content }}<|eot_id|>"
+    '{{ else if eq .Role "tool" }}' + _header("ipython") + "{{ .Content }}<|eot_id|>"
+    '{{ else if eq .Role "assistant" }}' + _header("assistant") + "{{ .Content }}{{ if .ToolCalls }}<|python_tag|>"
+    "{{ range $number, $_ := .ToolCalls }}{{ if $number }}; {{ end }}"
+    '{"type": "function", "name": {{ json .Function.Name }}, "parameters": {{ json .Function.Arguments }}}{{ end }}'
+    "<|eom_id|>{{ else if not $last }}<|eot_id|>{{ end }}{{ end }}"
+    '{{ if and $last (ne .Role "assistant") }}' + _header("assistant") + "{{ end }}{{ end }}"
+)
+
+
 @dataclass(frozen=True)
 class Frames:
     """What a chat template writes before and after each message, by role, and in place of a missing system message."""
@@ -97,13 +127,12 @@ class Frames:
         return front + "".join(framed) + (self.before["assistant"] if reply else "")
 
 
-def frames_of(protocol: Protocol, where: Path) -> Frames:
-    """Finds the frames by trying the template on a dialog, and tries them on others.
+def frames_of(tokenizer: ForeignTokenizer, where: Path) -> Frames:
+    """Finds the frames of a model's own chat format by trying it on a dialog, and tries them on others.
 
     Raises:
-        InputError: the template is not a frame around each message, so no Go template can be made from it.
+        InputError: the format is not a frame around each message, so no Go template can be made from it.
     """
-    assert protocol.chat_template is not None
     refusal = InputError(
         "its chat template is more than a frame around each message, and Ollama needs one of its own kind",
         where=where,
@@ -113,15 +142,14 @@ def frames_of(protocol: Protocol, where: Path) -> Frames:
         Message(role, content)
         for role, content in (("system", "SSS"), ("user", "UUU"), ("assistant", "AAA"), ("user", "VVV"))
     )
-    template = protocol.chat_template
+    beginning = tokenizer.decode(tokenizer.beginning)
     try:
+        format = chat_format(tokenizer)
 
         def render(messages: Sequence[Message], reply: bool = False) -> str:
-            # The engine itself writes what a text begins with.
-            return render_chat(template, messages, reply, bos="")
+            return tokenizer.decode(format.encode(messages, reply)[0]).removeprefix(beginning)
 
-        whole = render([system, user, assistant, again])
-        before_system, rest = whole.split("SSS")
+        before_system, rest = render([system, user, assistant, again]).split("SSS")
         system_to_user, rest = rest.split("UUU")
         user_to_assistant, rest = rest.split("AAA")
         assistant_to_user, _ = rest.split("VVV")
@@ -139,8 +167,14 @@ def frames_of(protocol: Protocol, where: Path) -> Frames:
         )
         turns = [user, assistant, again, assistant, again]
         dialogs = [dialog for end in range(1, 6) for dialog in (turns[:end], [system, *turns[:end]])]
-        same = all(render(d, reply) == frames.render(d, reply) for d in dialogs for reply in (False, True))
-    except Exception as error:  # A template can fail in any way: it is a program.
+        same = all(
+            render(dialog, reply) == frames.render(dialog, reply) for dialog in dialogs for reply in (False, True)
+        )
+    except (
+        InputError,
+        ValueError,
+        IndexError,
+    ) as error:  # It refuses such a dialog, or writes a message twice or never.
         raise refusal from error
     if not same:
         raise refusal
