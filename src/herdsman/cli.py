@@ -322,6 +322,47 @@ def chat(
 
 
 @app.command()
+def serve(
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="FOLDER...", help="Folders of herds and of imported models; NAME=FOLDER names one."),
+    ],
+    host: Annotated[str, typer.Option(help="Address to listen on; others reach only another one than this.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any that is free.")] = 8000,
+    tools: Annotated[
+        str, typer.Option(metavar="LIST", help="Tools that models may use here: of python, search, maths, or none.")
+    ] = "python,search,maths",
+    api_keys: Annotated[
+        Path | None, typer.Option(help="A file with an API key a line; HERDSMAN_API_KEY may hold one too.")
+    ] = None,
+    weights: Annotated[str, typer.Option(help="How weights are held: auto, float32, bfloat16, int8 or float8.")] = "auto",
+    cache_megabytes: Annotated[int, typer.Option(min=1, help="Memory of each model's cache of keys and values.")] = 512,
+    requests_per_minute: Annotated[int, typer.Option(min=0, help="Most requests from one caller; 0: no limit.")] = 0,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="A further name of this server, such as that of a proxy before it.")
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None, typer.Option(help="A web site whose pages may use the API, such as https://example.org.")
+    ] = None,
+) -> None:
+    """Serve models: OpenAI's API for programs, and a page to chat on for people."""
+    from herdsman.herd import serve_models
+    from herdsman.serving.options import ServerOptions
+
+    options = ServerOptions(
+        host=host,
+        port=port,
+        tools=tuple(name.strip() for name in tools.split(",") if name.strip() not in ("", "none")),
+        weights=weights,
+        cache_bytes=cache_megabytes * 2**20,
+        requests_per_minute=requests_per_minute,
+        allow_hosts=tuple(allow_host or ()),
+        allow_origins=tuple(allow_origin or ()),
+    )
+    serve_models(models, options, api_keys)
+
+
+@app.command()
 def doctor(json_: JsonOption = False) -> None:
     """What this machine can do, and what a raise will miss."""
     from herdsman.cluster.doctor import examine
