@@ -15,7 +15,7 @@ GROUND = {
     "package_index", "transfer", "fasttext_file",
 }  # fmt: skip
 FOLDERS = (
-    "pages", "documents", "tokens", "model", "training", "cluster", "generation", "evaluation", "synthesis",
+    "pages", "documents", "tokens", "model", "training", "cluster", "generation", "tools", "evaluation", "synthesis",
     "posttraining", "safety", "release",
 )  # fmt: skip
 ROOF = {

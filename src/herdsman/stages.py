@@ -89,6 +89,12 @@ def _tokens(recipe: Recipe, work: Work) -> None:
     pack(recipe.tokens, work)
 
 
+def _search(recipe: Recipe, work: Work) -> None:
+    from herdsman.tools.make_index import make_index
+
+    make_index(recipe.search, work)
+
+
 def _pretrain(recipe: Recipe, work: Work) -> None:
     if recipe.machine.processes == 1 and recipe.machine.nodes == "1":
         train_base(recipe, work, resolve_device(recipe.machine))
@@ -169,6 +175,10 @@ JOURNEY: tuple[Stage, ...] = (
     Stage(
         "tokens", ("documents", "tokenizer"), 2, lambda r: r.tokens.model_dump(), _tokens,
         lambda c, m: f"{c['tokens']:,} tokens in {c['streams']} streams",
+    ),
+    Stage(
+        "search", ("documents",), 1, lambda r: r.search.model_dump(), _search,
+        lambda c, m: f"{c['passages']:,} passages of {c['documents']:,} documents, {c['bytes'] / 1e6:,.1f} MB",
     ),
     Stage(
         "pretrain",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Literal
@@ -95,33 +96,44 @@ def write_calls(calls: Sequence[Call], form: CallForm | None = None) -> str:
         form = "python_list" if any(map(_is_nested, calls)) else "json"
         if len(calls) == 1 and _has_own_form(calls[0]):
             form = "builtin"
+    match form:
+        case "builtin":
+            if len(calls) > 1 and any(call.name == CODE_INTERPRETER for call in calls):
+                raise InputError("code fills a message and stands beside no other call", do="send it by itself")
+            return "\n".join(map(_builtin, calls))
+        case "json":
+            return "; ".join(
+                f'{{"type": "function", "name": {_json(call.name)}, "parameters": {arguments_json(call)}}}'
+                for call in calls
+            )
+        case "function_tag":
+            return "\n".join(f"<function={call.name}>{arguments_json(call)}</function>" for call in calls)
+        case "python_list":
+            return f"[{', '.join(map(_python, calls))}]"
+        case "tool_call":
+            return "\n".join(
+                f'<tool_call>\n{{"name": {_json(call.name)}, "arguments": {arguments_json(call)}}}\n</tool_call>'
+                for call in calls
+            )
+
+
+def arguments_json(call: Call) -> str:
+    """A call's arguments in JSON.
+
+    Raises:
+        InputError: there is a nested call in them, or what is no JSON.
+    """
     try:
-        match form:
-            case "builtin":
-                if len(calls) > 1 and any(call.name == CODE_INTERPRETER for call in calls):
-                    raise ValueError("code fills a message")
-                return "\n".join(map(_builtin, calls))
-            case "json":
-                return "; ".join(
-                    _json({"type": "function", "name": call.name, "parameters": call.arguments}) for call in calls
-                )
-            case "function_tag":
-                return "\n".join(f"<function={call.name}>{_json(call.arguments)}</function>" for call in calls)
-            case "python_list":
-                return f"[{', '.join(map(_python, calls))}]"
-            case "tool_call":
-                return "\n".join(
-                    f"<tool_call>\n{_json({'name': call.name, 'arguments': call.arguments})}\n</tool_call>"
-                    for call in calls
-                )
-    except (TypeError, ValueError) as error:
-        names = ", ".join(call.name for call in calls)
-        raise InputError(f"the form {form} cannot express it ({error})", where=f"call of {names}") from error
+        return _json(call.arguments)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"the arguments cannot be written as JSON ({error})", where=f"call of {call.name}", do="give plain values"
+        ) from error
 
 
 def _builtin(call: Call) -> str:
     if not _has_own_form(call):
-        raise ValueError("it is no call of a built-in tool")
+        raise InputError("it is no call of a built-in tool", where=f"call of {call.name}", do="write it as JSON")
     if call.name == CODE_INTERPRETER:
         return str(call.arguments["code"])
     return f"{call.name}.call(query={_json(call.arguments['query'])})"
@@ -135,7 +147,7 @@ def _has_own_form(call: Call) -> bool:
 def _python(call: Call) -> str:
     for name in (*call.name.split("."), *call.arguments):
         if not name.isidentifier():
-            raise ValueError(f"{name!r} is no name in Python")
+            raise InputError(f"{name!r} is no name in Python", where=f"call of {call.name}", do="write it as JSON")
     return f"{call.name}({', '.join(f'{name}={_python_value(value)}' for name, value in call.arguments.items())})"
 
 
@@ -146,7 +158,8 @@ def _python_value(value: Any) -> str:
         return f"[{', '.join(map(_python_value, value))}]"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{name!r}: {_python_value(item)}' for name, item in value.items())}}}"
-    _json(value)  # refuses what is not JSON
+    if not isinstance(value, str | int | float | None) or value in (math.inf, -math.inf) or value != value:
+        raise InputError(f"{value!r:.80} is no value of JSON", do="give strings, numbers, lists and objects")
     return repr(value)
 
 

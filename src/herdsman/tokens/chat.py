@@ -10,7 +10,7 @@ from typing import Protocol
 
 from herdsman.errors import InputError
 from herdsman.tokens.call_forms import MalformedCall, read_calls
-from herdsman.tokens.calls import write_calls
+from herdsman.tokens.calls import arguments_json, write_calls
 from herdsman.tokens.foreign import ForeignTokenizer
 from herdsman.tokens.messages import CODE_INTERPRETER, ROLES, Call, Dialect, Kind, Message, ToolSpecs
 from herdsman.tokens.tokenizer import Tokenizer
@@ -134,8 +134,7 @@ def _hf_turn(message: Message, tools: ToolSpecs | None) -> _Turn:
     if call.name in builtin:
         arguments = ", ".join(f'{name}="{value}"' for name, value in call.arguments.items())
         return _Turn("", f"{call.name}.call({arguments})", tagged=True, awaits_output=True)
-    written = "{" + write_calls([call], "json").removeprefix('{"type": "function", ')
-    return _Turn("", written, awaits_output=bool(builtin))
+    return _Turn("", f'{{"name": "{call.name}", "parameters": {arguments_json(call)}}}', awaits_output=bool(builtin))
 
 
 def decode_reply(tokenizer: Tokenizer, ids: Sequence[int]) -> Message:
