@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from herdsman import __version__
-from herdsman.errors import HerdsmanError, RecipeError, WorkspaceError, machine_error
+from herdsman.errors import HerdsmanError, InputError, RecipeError, WorkspaceError, machine_error
 from herdsman.progress import Progress
 from herdsman.recipe import load_recipe
 from herdsman.workspace import STARTED, Workspace
@@ -335,8 +335,12 @@ def serve(
     api_keys: Annotated[
         Path | None, typer.Option(help="A file with an API key a line; HERDSMAN_API_KEY may hold one too.")
     ] = None,
-    weights: Annotated[str, typer.Option(help="How weights are held: auto, float32, bfloat16, int8 or float8.")] = "auto",
-    cache_megabytes: Annotated[int, typer.Option(min=1, help="Memory of each model's cache of keys and values.")] = 512,
+    weights: Annotated[
+        Literal["auto", "float32", "bfloat16", "int8", "float8"], typer.Option(help="The form of the weights in memory.")
+    ] = "auto",
+    cache_megabytes: Annotated[
+        int | None, typer.Option(min=1, help="Memory of each model's cache of keys and values.")
+    ] = None,
     requests_per_minute: Annotated[int, typer.Option(min=0, help="Most requests from one caller; 0: no limit.")] = 0,
     allow_host: Annotated[
         list[str] | None, typer.Option(help="A further name of this server, such as that of a proxy before it.")
@@ -352,14 +356,22 @@ def serve(
     options = ServerOptions(
         host=host,
         port=port,
-        tools=tuple(name.strip() for name in tools.split(",") if name.strip() not in ("", "none")),
+        tools=_tool_names(tools),
         weights=weights,
-        cache_bytes=cache_megabytes * 2**20,
+        cache_bytes=None if cache_megabytes is None else cache_megabytes * 2**20,
         requests_per_minute=requests_per_minute,
         allow_hosts=tuple(allow_host or ()),
         allow_origins=tuple(allow_origin or ()),
     )
     serve_models(models, options, api_keys)
+
+
+def _tool_names(text: str) -> tuple[Any, ...]:
+    names = [name.strip() for name in text.split(",") if name.strip() not in ("", "none")]
+    known = ("python", "search", "maths")
+    if unknown := [name for name in names if name not in known]:
+        raise InputError(f"there is no tool {unknown[0]!r}", where="--tools", do=f"choose of {', '.join(known)}, or none")
+    return tuple(names)
 
 
 @app.command()

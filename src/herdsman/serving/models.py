@@ -17,6 +17,7 @@ from herdsman.model.origin import MODEL, TOKENIZER, is_imported
 from herdsman.model.store import load_model
 from herdsman.safety.guard import Guard
 from herdsman.serving.api_error import ApiError
+from herdsman.serving.options import ServerOptions
 from herdsman.tokens.chat import ChatFormat, chat_format
 from herdsman.tokens.foreign import ForeignTokenizer, load_tokenizer
 from herdsman.tokens.messages import Kind, Message, ToolSpecs
@@ -25,6 +26,8 @@ from herdsman.workspace import Workspace
 logger = logging.getLogger(__name__)
 
 PYTHON_TAG = "<|python_tag|>"
+READERS = 4
+"""Prompts whose log-probabilities are computed at a time."""
 
 
 @dataclass(frozen=True)
@@ -110,16 +113,16 @@ class Opened:
                 self.chat = chat_format(tokenizer)
             except InputError as error:
                 logger.info("%s does not chat: %s", place.name, error)
-        self._reader = ThreadPoolExecutor(1, "read-prompts")
+        self._readers = ThreadPoolExecutor(READERS, "read-prompts")
 
     @classmethod
-    def load(cls, place: Place, device: str, engine_settings: Mapping[str, object]) -> Opened:
+    def load(cls, place: Place, device: str, options: ServerOptions) -> Opened:
         """
         Raises:
             InputError: the model, its tokenizer or its guard is damaged.
         """
         tokenizer = load_tokenizer(place.tokenizer)
-        engine = LocalEngine(load_model(place.model, device), tokenizer, **engine_settings)  # type: ignore[arg-type]
+        engine = LocalEngine(load_model(place.model, device), tokenizer, options.cache_bytes, options.weights)
         return cls(place, engine, Guard.load(place.guard) if place.guard else None)
 
     def chat_format(self) -> ChatFormat:
@@ -182,21 +185,20 @@ class Opened:
             )
 
     async def prompt_logprobs(self, ids: Sequence[int], top: int) -> list[TokenLogprob | None]:
-        """See `Engine.prompt_logprobs`. One prompt at a time, so that those who only write get their turns."""
+        """See `Engine.prompt_logprobs`. A few prompts at a time, so that those who write get their turns."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._reader, self.engine.prompt_logprobs, ids, top)
+        return await loop.run_in_executor(self._readers, self.engine.prompt_logprobs, ids, top)
 
     def close(self) -> None:
         self.service.close()
-        self._reader.shutdown(wait=False, cancel_futures=True)
+        self._readers.shutdown(wait=False, cancel_futures=True)
 
 
 class Models:
     """All models of a server. Each is opened once, when it is first asked for, without holding up the others."""
 
-    def __init__(self, places: Mapping[str, Place], device: str, engine_settings: Mapping[str, object] | None = None):
-        self.places = dict(places)
-        self._device, self._engine_settings = device, engine_settings or {}
+    def __init__(self, places: Mapping[str, Place], device: str, options: ServerOptions):
+        self.places, self._device, self._options = dict(places), device, options
         self._opening: dict[str, asyncio.Task[Opened]] = {}
         self.opened: dict[str, Opened] = {}
 
@@ -231,7 +233,7 @@ class Models:
     async def _open(self, place: Place) -> Opened:
         try:
             logger.info("opening %s", place.name)
-            opened = await asyncio.to_thread(Opened.load, place, self._device, self._engine_settings)
+            opened = await asyncio.to_thread(Opened.load, place, self._device, self._options)
             self.opened[place.name] = opened
             return opened
         finally:

@@ -20,7 +20,9 @@ class ServerOptions(Options):
     weights: Literal["auto", "float32", "bfloat16", "int8", "float8"] = Field(
         "auto", description="How weights are held in memory."
     )
-    cache_bytes: int = Field(512 * 2**20, ge=2**20, description="Memory of each model's cache of keys and values.")
+    cache_bytes: int | None = Field(
+        None, ge=2**20, description="Memory of each model's cache of keys and values; the engine's default if left out."
+    )
     allow_hosts: tuple[str, ...] = Field(
         (), description="Further names a request's Host header may carry, such as that of a proxy on this machine."
     )
