@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -22,31 +24,41 @@ from herdsman.serving.gate import Gate
 from herdsman.serving.metrics import Metrics, metrics
 from herdsman.serving.models import Models, Place
 from herdsman.serving.options import ServerOptions
+from herdsman.serving.response_store import ResponseStore
+from herdsman.serving.responses import forget_response, responses
 from herdsman.serving.tokenizing import detokenize, tokenize, tokenizer_info
+from herdsman.serving.toolbox import Toolbox
 
 logger = logging.getLogger(__name__)
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
+SWEEP_SECONDS = 60
 PAGE_POLICY = "default-src 'none'; connect-src 'self'; img-src 'self' data:; style-src 'unsafe-inline'; "
 
 
-def make_app(models: Models, options: ServerOptions, keys: Sequence[str] = ()) -> Gate:
+def make_app(models: Models, options: ServerOptions, toolbox: Toolbox, keys: Sequence[str] = ()) -> Gate:
     """The application behind its gate.
 
     Args:
         keys: of which a request must carry one; none is needed if there are none.
     """
+    threads = ThreadPoolExecutor(options.most_requests, "turns")
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        sweeping = asyncio.create_task(_sweep(toolbox))
         yield
+        sweeping.cancel()
         models.close()
+        toolbox.containers.close()
+        threads.shutdown(wait=False, cancel_futures=True)
 
     counts = Metrics(models)
     posts: dict[str, Endpoint] = {
         "/v1/chat/completions": chat_completions,
         "/v1/completions": completions,
+        "/v1/responses": responses,
         "/tokenize": tokenize,
         "/detokenize": detokenize,
     }
@@ -59,10 +71,20 @@ def make_app(models: Models, options: ServerOptions, keys: Sequence[str] = ()) -
     }
     routes = [Route(path, _answering(path, endpoint, counts), methods=["POST"]) for path, endpoint in posts.items()]
     routes += [Route(path, _answering(path, endpoint, counts)) for path, endpoint in gets.items()]
+    forget = "/v1/responses/{id}"
+    routes.append(Route(forget, _answering(forget, forget_response, counts), methods=["DELETE"]))
     app = Starlette(routes=routes, exception_handlers={HTTPException: _refused}, lifespan=lifespan)
     gate = Gate(app, options, keys)
     app.state.models, app.state.options, app.state.gate, app.state.metrics = models, options, gate, counts
+    app.state.toolbox, app.state.threads = toolbox, threads
+    app.state.responses = ResponseStore(options.memory_bytes)
     return gate
+
+
+async def _sweep(toolbox: Toolbox) -> None:
+    while True:
+        await asyncio.sleep(SWEEP_SECONDS)
+        await asyncio.to_thread(toolbox.containers.sweep)
 
 
 def _answering(path: str, endpoint: Endpoint, counts: Metrics) -> Endpoint:
@@ -96,14 +118,17 @@ async def health(request: Request) -> Response:
 
 async def list_models(request: Request) -> Response:
     """Answers GET /v1/models."""
-    places = request.app.state.models.places.values()
-    return JSONResponse({"object": "list", "data": [_as_json(place) for place in places]})
+    state = request.app.state
+    return JSONResponse({"object": "list", "data": [_as_json(place, state) for place in state.models.places.values()]})
 
 
 async def show_model(request: Request) -> Response:
     """Answers GET /v1/models/NAME."""
-    return JSONResponse(_as_json(request.app.state.models.place(request.path_params["name"])))
+    state = request.app.state
+    return JSONResponse(_as_json(state.models.place(request.path_params["name"]), state))
 
 
-def _as_json(place: Place) -> dict[str, Any]:
-    return {"id": place.name, "object": "model", "created": place.created, "owned_by": "herdsman", "chats": place.chats}
+def _as_json(place: Place, state: Any) -> dict[str, Any]:
+    """A model, with what the page needs to know beside: whether it chats, and tools of this server for it."""
+    more = {"chats": place.chats, "tools": list(state.toolbox.offered.get(place.name, ()))}
+    return {"id": place.name, "object": "model", "created": place.created, "owned_by": "herdsman"} | more

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
@@ -250,7 +251,7 @@ def arguments_of(text: str, where: str) -> dict[str, Any]:
     return arguments
 
 
-def call_constraint(functions: tuple[dict[str, Any], ...]) -> Constraint:
+def call_constraint(functions: Sequence[dict[str, Any]]) -> Constraint:
     """One call of one of these functions, in the JSON that Llama 3.1 writes calls in (its prompt format, zero-shot)."""
     forms = [
         {

@@ -17,7 +17,7 @@ from herdsman.serving.drawing import draw, event, event_stream, unless_gone
 from herdsman.serving.fields import parse
 from herdsman.serving.guarding import Watched
 from herdsman.serving.models import Opened
-from herdsman.serving.reply import Reply
+from herdsman.tools.reply import Reply
 from herdsman.serving.shapes import new_id, now, token_entry, usage
 from herdsman.tokens.calls import Call
 from herdsman.tokens.messages import ToolSpecs

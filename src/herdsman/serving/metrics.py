@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -11,8 +12,10 @@ from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
 
+from herdsman.generation.scheduler import Counts
 from herdsman.serving.models import Models
 
+TOTALS = {field.name for field in fields(Counts)}
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
@@ -34,7 +37,7 @@ class Metrics:
 
 
 class _Engines(Collector):
-    """Statistics of each model in memory; those whose name ends in `generated` or `prefilled` only ever grow."""
+    """Statistics of each model in memory."""
 
     def __init__(self, models: Models):
         self.models = models
@@ -45,8 +48,7 @@ class _Engines(Collector):
             for key, value in opened.service.stats().items():
                 family = families.get(key)
                 if family is None:
-                    grows = key.endswith(("generated", "prefilled", "_total"))
-                    kind = CounterMetricFamily if grows else GaugeMetricFamily
+                    kind = CounterMetricFamily if key in TOTALS else GaugeMetricFamily
                     family = families[key] = kind(f"herdsman_engine_{key}", key.replace("_", " "), labels=["model"])
                 family.add_metric([name], value)  # type: ignore[attr-defined]
         yield from families.values()

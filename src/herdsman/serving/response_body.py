@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from herdsman.generation.constraint import Constraint
+from herdsman.serving.api_error import unsupported
 from herdsman.serving.chat_body import MOST_MESSAGES, MOST_TOOLS, Content, Function, arguments_of
 from herdsman.serving.fields import MOST_TOP_LOGPROBS, Body, DrawnBody, FormatName, json_constraint, wrong
 from herdsman.tokens.messages import Call, Message
+
+MALFORMED = "malformed_call"
+"""Stands for what tried to be a call and could not be read."""
 
 LOGPROBS = "message.output_text.logprobs"
 
@@ -228,3 +234,62 @@ class ResponseBody(DrawnBody):
     context_management: None = None
     conversation: None = None
     prompt: None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> ResponseBody:
+        names = [tool.name for tool in self.functions_given()]
+        if len(set(names)) < len(names):
+            raise wrong("tools: two functions have the same name")
+        if LOGPROBS in (self.include or []) or self.top_logprobs:
+            raise wrong("top_logprobs: log-probabilities are given by /v1/chat/completions and /v1/completions alone")
+        if self.must_call and not self.tools:
+            raise wrong("tool_choice: a call is required and there are no tools")
+        if self.must_call and self.text and self.text.format and self.text.format.type != "text":
+            raise wrong("text.format: a call that is required cannot have a form of its own")
+        return self
+
+    @property
+    def must_call(self) -> bool:
+        return self.tool_choice == "required" or isinstance(self.tool_choice, ChosenTool)
+
+    def functions_given(self) -> list[CallerFunction]:
+        return [tool for tool in self.tools if isinstance(tool, CallerFunction)]
+
+    def form(self) -> Constraint | None:
+        """The form that was asked for."""
+        given = self.text.format if self.text else None
+        if given is None or given.type == "text":
+            return None
+        return Constraint("json_object") if given.schema_ is None else json_constraint(given.schema_)
+
+    def dialog(self, before: Sequence[Message], open_calls: frozenset[str]) -> tuple[list[Message], frozenset[str]]:
+        """The dialog with this input behind `before`, and the calls that may be answered then.
+
+        Raises:
+            ApiError: an output answers no call, or the arguments of a call are no JSON object.
+        """
+        dialog = list(before)
+        for number, item in enumerate(self.input):
+            where = f"input.{number}"
+            if isinstance(item, InputMessage):
+                role = "system" if item.role == "developer" else item.role
+                dialog.append(Message(role, item.content))
+            elif isinstance(item, FunctionCallOutput):
+                if item.call_id not in open_calls:
+                    raise unsupported(f"{where}.call_id", "no call before it has this id")
+                dialog.append(Message("ipython", item.output))
+            elif isinstance(item, FunctionCall):
+                open_calls |= {item.call_id}
+                _add_call(dialog, item.call(where))
+            elif not (isinstance(item, ServerCall) and item.name == MALFORMED):
+                _add_call(dialog, item.call(where))
+                dialog.append(Message("ipython", item.output or ""))
+        return dialog, open_calls
+
+
+def _add_call(dialog: list[Message], call: Call) -> None:
+    """A call belongs to the message in which the model wrote it, with the text before it and other calls."""
+    if dialog and dialog[-1].role == "assistant" and not dialog[-1].call:
+        dialog[-1] = replace(dialog[-1], calls=(*dialog[-1].calls, call))
+    else:
+        dialog.append(Message("assistant", "", calls=(call,)))

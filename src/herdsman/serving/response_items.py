@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from herdsman.serving.response_body import MALFORMED
 from herdsman.serving.shapes import new_id
 from herdsman.tokens.messages import Call
 from herdsman.tools.tool import Result
@@ -101,7 +102,9 @@ class Output:
         self._running.append((call, item))
 
     def end(self, call: Call, result: Result) -> Iterator[Event]:
-        """What a call that was carried out here gave."""
+        """What a call gave. One that is not begun, because a call inside it failed, is begun here."""
+        if not any(running is call for running, _ in self._running):
+            yield from self.begin(call)
         place = next(place for place, (running, _) in enumerate(self._running) if running is call)
         _, item = self._running.pop(place)
         item["status"] = "failed" if result.failed else "completed"
@@ -118,6 +121,11 @@ class Output:
             item["error" if result.failed else "output"] = result.text
             yield self._of(item, "mcp_call.failed" if result.failed else "mcp_call.completed")
         yield self._done(item)
+
+    def fail(self, sentence: str) -> Iterator[Event]:
+        """The model tried to call a tool and could not be understood."""
+        yield from self.begin(call := Call(MALFORMED, {}))
+        yield from self.end(call, Result(sentence, failed=True))
 
     def _added(self, item: Event) -> Event:
         self.items.append(item)

@@ -17,6 +17,7 @@ from herdsman.serving.app import make_app
 from herdsman.serving.gate import Gate, is_loopback
 from herdsman.serving.models import Models
 from herdsman.serving.options import ServerOptions
+from herdsman.serving.toolbox import Toolbox
 
 KEY_VARIABLE = "HERDSMAN_API_KEY"
 HEADER_SECONDS = 15.0
@@ -42,7 +43,7 @@ def read_keys(file: Path | None) -> list[str]:
     return [key.strip() for key in keys if key.strip()]
 
 
-def make_server(models: Models, options: ServerOptions, keys: Sequence[str] = ()) -> Server:
+def make_server(models: Models, options: ServerOptions, toolbox: Toolbox, keys: Sequence[str] = ()) -> Server:
     """A server that listens already; `run` answers until a signal or `stop`.
 
     Raises:
@@ -55,7 +56,7 @@ def make_server(models: Models, options: ServerOptions, keys: Sequence[str] = ()
             where=f"--host {options.host}",
             do=f"give it a key: {KEY_VARIABLE}=... or --api-keys FILE",
         )
-    return Server(make_app(models, options, keys), options, _listen(options))
+    return Server(make_app(models, options, toolbox, keys), options, _listen(options))
 
 
 def _listen(options: ServerOptions) -> socket.socket:
