@@ -13,6 +13,7 @@ from herdsman.tokens.call_forms import MalformedCall, read_calls
 from herdsman.tokens.calls import arguments_json, write_calls
 from herdsman.tokens.foreign import ForeignTokenizer
 from herdsman.tokens.messages import CODE_INTERPRETER, ROLES, Call, Dialect, Kind, Message, ToolSpecs
+from herdsman.tokens.template_chat import TemplateChat
 from herdsman.tokens.tokenizer import Tokenizer
 from herdsman.tokens.tool_prompts import told_by_hf, told_by_meta
 
@@ -193,8 +194,14 @@ def chat_format(tokenizer: Tokenizer | ForeignTokenizer, dialect: Dialect | None
     """The format that a tokenizer's model reads: Llama 3's, or the template that came with the model.
 
     Raises:
-        InputError: the model came with no template, or a dialect is asked of another format than Llama 3's.
+        InputError: the model came with no template or a broken one, or its format has no such dialect.
     """
     if isinstance(tokenizer, ForeignTokenizer):
-        raise InputError("this model came with no chat template", do="let it go on with a text")
+        if dialect is not None:
+            raise InputError(
+                "this model's chat format is not Llama 3's and has no dialects", do="leave the dialect out"
+            )
+        if tokenizer.chat_template is None:
+            raise InputError("this model came with no chat template", do="let it go on with a text")
+        return TemplateChat(tokenizer, tokenizer.chat_template)
     return Llama3Chat(tokenizer, dialect or "meta")

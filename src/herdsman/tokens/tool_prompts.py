@@ -32,6 +32,8 @@ HF_BEFORE = (
 )
 HF_KNOWLEDGE = "Cutting Knowledge Date: December 2023\n"
 HF_TODAY = "26 Jul 2024"
+CHATML_CALL = '<tool_call>\n{"name": <name of the function>, "arguments": <object with its arguments>}\n</tool_call>'
+CHATML_OUTPUT = "<tool_response>\n{}\n</tool_response>"
 
 
 def openai_tools(functions: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -82,6 +84,19 @@ def told_by_hf(messages: Sequence[Message], tools: ToolSpecs | None, today: date
         definitions = "".join(_indented(tool) + "\n\n" for tool in openai_tools(tools.functions))
         rest = [Message("user", HF_BEFORE + definitions + rest[0].content), *rest[1:]]
     return [Message("system", text), *rest]
+
+
+def with_chatml_tools(messages: Sequence[Message], tools: ToolSpecs) -> list[Message]:
+    """The dialog with every tool described in the system message, in the tags that models with ChatML know."""
+    system, rest = _system(messages)
+    definitions = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in openai_tools([*tools.known.values()]))
+    text = (
+        "You may call functions to answer. Here are their definitions in JSON:\n"
+        f"<tools>\n{definitions}\n</tools>\n\n"
+        f"To call a function, return this and nothing else, once for each call:\n{CHATML_CALL}\n"
+        "The results come back between <tool_response> and </tool_response>."
+    )
+    return [Message("system", f"{system.content}\n\n{text}" if system and system.content else text), *rest]
 
 
 def _trimmed(message: Message) -> str:
