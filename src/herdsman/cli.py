@@ -327,7 +327,9 @@ def serve(
         list[str],
         typer.Argument(metavar="FOLDER...", help="Folders of herds and of imported models; NAME=FOLDER names one."),
     ],
-    host: Annotated[str, typer.Option(help="Address to listen on; others reach only another one than this.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; others reach only another one than this.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any that is free.")] = 8000,
     tools: Annotated[
         str, typer.Option(metavar="LIST", help="Tools that models may use here: of python, search, maths, or none.")
@@ -336,7 +338,8 @@ def serve(
         Path | None, typer.Option(help="A file with an API key a line; HERDSMAN_API_KEY may hold one too.")
     ] = None,
     weights: Annotated[
-        Literal["auto", "float32", "bfloat16", "int8", "float8"], typer.Option(help="The form of the weights in memory.")
+        Literal["auto", "float32", "bfloat16", "int8", "float8"],
+        typer.Option(help="The form of the weights in memory."),
     ] = "auto",
     cache_megabytes: Annotated[
         int | None, typer.Option(min=1, help="Memory of each model's cache of keys and values.")
@@ -370,7 +373,9 @@ def _tool_names(text: str) -> tuple[Any, ...]:
     names = [name.strip() for name in text.split(",") if name.strip() not in ("", "none")]
     known = ("python", "search", "maths")
     if unknown := [name for name in names if name not in known]:
-        raise InputError(f"there is no tool {unknown[0]!r}", where="--tools", do=f"choose of {', '.join(known)}, or none")
+        raise InputError(
+            f"there is no tool {unknown[0]!r}", where="--tools", do=f"choose of {', '.join(known)}, or none"
+        )
     return tuple(names)
 
 

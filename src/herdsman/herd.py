@@ -110,9 +110,16 @@ def serve_models(folders: Sequence[str], options: ServerOptions, keys_file: Path
     from herdsman.stages import resolve_device
 
     models = Models(find_models(folders), str(resolve_device(MachineOptions())), options)
-    keys = read_keys(keys_file)
-    server = make_server(models, options, keys)
+    server = make_server(models, options, _toolbox(models, options), read_keys(keys_file))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     print(f"Serving {', '.join(models.places)} at {server.address}", file=sys.stderr, flush=True)
     server.run()
+
+
+def _toolbox(models: Models, options: ServerOptions) -> Toolbox:
+    """The tools that each model may use."""
+    from herdsman.serving.containers import Containers
+    from herdsman.serving.toolbox import Toolbox
+
+    return Toolbox({}, lambda name, place: None, Containers(options))

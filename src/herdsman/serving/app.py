@@ -24,6 +24,7 @@ from herdsman.serving.gate import Gate
 from herdsman.serving.metrics import Metrics, metrics
 from herdsman.serving.models import Models, Place
 from herdsman.serving.options import ServerOptions
+from herdsman.serving.page import page
 from herdsman.serving.response_store import ResponseStore
 from herdsman.serving.responses import forget_response, responses
 from herdsman.serving.tokenizing import detokenize, tokenize, tokenizer_info
@@ -34,7 +35,6 @@ logger = logging.getLogger(__name__)
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 SWEEP_SECONDS = 60
-PAGE_POLICY = "default-src 'none'; connect-src 'self'; img-src 'self' data:; style-src 'unsafe-inline'; "
 
 
 def make_app(models: Models, options: ServerOptions, toolbox: Toolbox, keys: Sequence[str] = ()) -> Gate:
@@ -63,6 +63,7 @@ def make_app(models: Models, options: ServerOptions, toolbox: Toolbox, keys: Seq
         "/detokenize": detokenize,
     }
     gets: dict[str, Endpoint] = {
+        "/": page,
         "/health": health,
         "/metrics": metrics,
         "/v1/models": list_models,
@@ -84,7 +85,7 @@ def make_app(models: Models, options: ServerOptions, toolbox: Toolbox, keys: Seq
 async def _sweep(toolbox: Toolbox) -> None:
     while True:
         await asyncio.sleep(SWEEP_SECONDS)
-        await asyncio.to_thread(toolbox.containers.sweep)
+        toolbox.containers.sweep()
 
 
 def _answering(path: str, endpoint: Endpoint, counts: Metrics) -> Endpoint:

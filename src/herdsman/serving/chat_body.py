@@ -10,7 +10,15 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from herdsman.generation.constraint import Constraint
 from herdsman.serving.api_error import ApiError, unsupported
-from herdsman.serving.fields import MOST_TOP_LOGPROBS, Body, CompletionBody, FormatName, JsonSchema, json_constraint, wrong
+from herdsman.serving.fields import (
+    MOST_TOP_LOGPROBS,
+    Body,
+    CompletionBody,
+    FormatName,
+    JsonSchema,
+    json_constraint,
+    wrong,
+)
 from herdsman.tokens.calls import Call
 from herdsman.tokens.chat import Message
 
@@ -96,7 +104,11 @@ AnyMessage = Annotated[
     | Annotated[UserMessage, Tag("=user")]
     | Annotated[AssistantMessage, Tag("=assistant")]
     | Annotated[ToolMessage, Tag("=tool")],
-    Discriminator(_role, custom_error_type="role", custom_error_message="role should be system, developer, user, assistant or tool"),
+    Discriminator(
+        _role,
+        custom_error_type="role",
+        custom_error_message="role should be system, developer, user, assistant or tool",
+    ),
 ]
 
 
@@ -195,9 +207,7 @@ class ChatBody(CompletionBody):
         if self.tool_choice == "none":
             return ()
         chosen = self.tool_choice.function.name if isinstance(self.tool_choice, NamedTool) else None
-        return tuple(
-            tool.function.described() for tool in self.tools or [] if chosen in (None, tool.function.name)
-        )
+        return tuple(tool.function.described() for tool in self.tools or [] if chosen in (None, tool.function.name))
 
     def constraint(self) -> Constraint | None:
         """What the text must be: a call of one of the functions, or of the form that was asked for."""

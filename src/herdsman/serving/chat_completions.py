@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -11,16 +10,18 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from herdsman.errors import InputError
 from herdsman.generation.engine import Piece
 from herdsman.serving.chat_body import ChatBody
 from herdsman.serving.drawing import draw, event, event_stream, unless_gone
 from herdsman.serving.fields import parse
 from herdsman.serving.guarding import Watched
 from herdsman.serving.models import Opened
-from herdsman.tools.reply import Reply
 from herdsman.serving.shapes import new_id, now, token_entry, usage
-from herdsman.tokens.calls import Call
+from herdsman.tokens.call_forms import MalformedCall
+from herdsman.tokens.calls import arguments_json
 from herdsman.tokens.messages import ToolSpecs
+from herdsman.tools.reply import Reply
 
 
 async def chat_completions(request: Request) -> Response:
@@ -39,7 +40,7 @@ class _Choice:
     reply: Reply
     watched: Watched
     text: str = ""
-    calls: list[Call] = field(default_factory=list)
+    calls: list[dict[str, Any]] = field(default_factory=list)
     logprobs: list[dict[str, Any]] = field(default_factory=list)
     finish: str | None = None
 
@@ -63,9 +64,7 @@ class _Job:
             constraint=body.constraint(),
         )
         judge = model.guard.notice_for_output if model.guard else None
-        self.choices = [
-            _Choice(Reply(format, self.tools), Watched(self.dialog, judge)) for _ in range(body.n or 1)
-        ]
+        self.choices = [_Choice(Reply(format, self.tools), Watched(self.dialog, judge)) for _ in range(body.n or 1)]
         self.notice = model.guard.notice_for_input(self.dialog) if model.guard else None
         self.written = 0
         self.head = {"id": new_id("chatcmpl-"), "created": now(), "model": body.model, "system_fingerprint": None}
@@ -84,7 +83,7 @@ class _Job:
                     "content": choice.text if choice.text or not choice.calls else None,
                     "refusal": None,
                 }
-                | ({"tool_calls": [_call(call) for call in choice.calls]} if choice.calls else {}),
+                | ({"tool_calls": choice.calls} if choice.calls else {}),
                 "logprobs": {"content": choice.logprobs, "refusal": None} if self.body.logprobs else None,
                 "finish_reason": choice.finish,
             }
@@ -105,7 +104,7 @@ class _Job:
                     yield self._event(index, {"content": text}, logprobs)
                 if choice.finish:
                     if choice.calls:
-                        calls = [{"index": number} | _call(call) for number, call in enumerate(choice.calls)]
+                        calls = [{"index": number} | call for number, call in enumerate(choice.calls)]
                         yield self._event(index, {"tool_calls": calls})
                     yield self._event(index, {}, finish=choice.finish)
         if self.body.wants_usage:
@@ -140,10 +139,11 @@ class _Job:
         """The prose in this piece; with the last one the calls are known."""
         text = choice.reply.feed(piece)
         if piece.finish is not None:
-            rest, calls = choice.reply.finish()
-            text += rest
-            choice.calls = calls if self.body.parallel_tool_calls is not False else calls[:1]
-            choice.finish = "tool_calls" if calls else piece.finish
+            choice.calls = _calls(choice.reply)
+            if self.body.parallel_tool_calls is False:
+                del choice.calls[1:]
+            choice.finish = "tool_calls" if choice.calls else piece.finish
+            text += "" if choice.calls else choice.reply.rest()
         return text
 
     def _event(
@@ -162,6 +162,16 @@ class _Job:
         return usage(len(self.prompt), self.written)
 
 
-def _call(call: Call) -> dict[str, Any]:
-    arguments = json.dumps(call.arguments, ensure_ascii=False)
-    return {"id": new_id("call_"), "type": "function", "function": {"name": call.name, "arguments": arguments}}
+def _calls(reply: Reply) -> list[dict[str, Any]]:
+    """What a reply calls. What tried to be a call and is none, or has another call in it, stays text."""
+    try:
+        return [
+            {
+                "id": new_id("call_"),
+                "type": "function",
+                "function": {"name": call.name, "arguments": arguments_json(call)},
+            }
+            for call in reply.calls()
+        ]
+    except (MalformedCall, InputError):
+        return []

@@ -1,20 +1,14 @@
-"""Tools of chats: what a request may use, and code interpreters that keep their variables from request to request."""
+"""Code interpreters that keep their variables and files from request to request."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from herdsman.serving.api_error import ApiError
 from herdsman.serving.options import ServerOptions
 from herdsman.serving.shapes import new_id
 from herdsman.tools.tool import Tool
-
-MakeTools = Callable[[Sequence[str], Path], list[Tool]]
-"""Tools by name (python, search, maths) for a herd's folder."""
-
 
 @dataclass
 class Container:
@@ -59,6 +53,10 @@ class Containers:
         self._kept[container.id] = container
         return container
 
+    def has(self, id: str) -> bool:
+        self.sweep()
+        return id in self._kept
+
     def take(self, id: str, caller: str) -> Container:
         """
         Raises:
@@ -69,7 +67,7 @@ class Containers:
         if container is None or container.caller != caller:
             raise ApiError(
                 404,
-                "tools: there is no such container any more; ask for a new one with {\"type\": \"auto\"}",
+                'tools: there is no such container any more; ask for a new one with {"type": "auto"}',
                 param="tools",
                 code="container_not_found",
             )

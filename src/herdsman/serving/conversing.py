@@ -32,7 +32,8 @@ class Line:
         Raises:
             Left: it has been cut off.
         """
-        self._arrived = arrived = SimpleQueue()
+        arrived: SimpleQueue[Piece | Exception] = SimpleQueue()
+        self._arrived = arrived
         ticket = self._service.submit(prompt, sampling, row, arrived.put)
         try:
             while not self._cut:

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from contextlib import aclosing, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -45,7 +46,7 @@ async def draw(
     tickets = []
     try:
         for place, (prompt, sampling, row) in enumerate(zip(prompts, samplings, rows, strict=True)):
-            tickets.append(service.submit(prompt, sampling, row, lambda piece, place=place: deliver(place, piece)))
+            tickets.append(service.submit(prompt, sampling, row, partial(deliver, place)))
         left = len(tickets)
         while left:
             place, piece = await arrived.get()

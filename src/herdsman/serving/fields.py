@@ -68,7 +68,9 @@ def _mistake(error: ErrorDetails) -> str:
     if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
         context = error.get("ctx", {})
         known = str(context.get("expected_tags", "")).replace("'=", "'")
-        return f"{context.get('discriminator', 'its kind')} should be one of {known}" if known else "its kind is missing"
+        return (
+            f"{context.get('discriminator', 'its kind')} should be one of {known}" if known else "its kind is missing"
+        )
     message = error["msg"].removeprefix("Input ").removeprefix("Value error, ")
     return message[:1].lower() + message[1:]
 
@@ -134,7 +136,15 @@ class DrawnBody(Body):
         Raises:
             InputError: they do not fit together.
         """
-        names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
+        names = (
+            "temperature",
+            "top_p",
+            "top_k",
+            "min_p",
+            "repetition_penalty",
+            "presence_penalty",
+            "frequency_penalty",
+        )
         given = {name: value for name in names if (value := getattr(self, name)) is not None}
         seed = secrets.randbits(SEED_BITS) if self.seed is None else self.seed
         stop = tuple(stop for stop in self.stop if stop)

@@ -156,9 +156,7 @@ class Gate:
             raise ApiError(503, "the server is stopping", code="stopping", retry_seconds=10)
         if self._rate and (wait := self._rate.take(scope["caller"], time.monotonic())):
             limit = self.options.requests_per_minute
-            raise ApiError(
-                429, f"more than {limit} requests a minute", code="rate_limit_exceeded", retry_seconds=wait
-            )
+            raise ApiError(429, f"more than {limit} requests a minute", code="rate_limit_exceeded", retry_seconds=wait)
         if self.under_way >= self.options.most_requests:
             raise ApiError(
                 429,
@@ -206,9 +204,7 @@ class Gate:
         return handed_over
 
     def _too_large(self) -> ApiError:
-        return ApiError(
-            413, f"the body is longer than {self.options.body_bytes:,} bytes", code="request_too_large"
-        )
+        return ApiError(413, f"the body is longer than {self.options.body_bytes:,} bytes", code="request_too_large")
 
 
 def _name(host: str) -> str:

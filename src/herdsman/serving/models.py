@@ -80,7 +80,9 @@ def _models_in(root: Path, name: str) -> list[Place]:
     if is_imported(root):
         return [Place(name, root, root / MODEL, root / TOKENIZER, chats=True)]
     if not root.is_dir():
-        raise WorkspaceError("there is no herd here", where=root, do="raise one first: herdsman raise recipes/tiny.toml")
+        raise WorkspaceError(
+            "there is no herd here", where=root, do="raise one first: herdsman raise recipes/tiny.toml"
+        )
     space = Workspace(root)
     tokenizer = space.folder("tokenizer")
     guard = space.folder("safety") / "guard" if space.manifest("safety") else None

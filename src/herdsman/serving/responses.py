@@ -31,6 +31,7 @@ JsonEvent = dict[str, Any]
 REASONS = {"length": "max_output_tokens", "steps": "max_messages", "time": "max_messages"}
 """Why a response is incomplete, in the words that OpenAI's API has for it."""
 
+
 async def responses(request: Request) -> Response:
     """Answers POST /v1/responses."""
     body = parse(ResponseBody, await request.body())
@@ -103,9 +104,7 @@ class _Turn:
         room = context - min(self.sampling.max_new_tokens, context // 2)
         messages = [*front, *self.dialog]
         while len(prompt := self.model.encode(messages, specs)) > room and self.body.truncation == "auto":
-            later = [
-                place for place in range(len(front) + 1, len(messages)) if messages[place].role == "user"
-            ]
+            later = [place for place in range(len(front) + 1, len(messages)) if messages[place].role == "user"]
             if not later:
                 break
             messages = [*front, *messages[later[0] :]]
@@ -258,7 +257,9 @@ def _forced(body: ResponseBody, specs: ToolSpecs) -> Constraint | None:
         return None
     names = list(specs.known)
     if isinstance(body.tool_choice, ChosenTool):
-        chosen = body.tool_choice.name if body.tool_choice.type == "function" else CALLED.get(kind_of(body.tool_choice.type))
+        chosen = (
+            body.tool_choice.name if body.tool_choice.type == "function" else CALLED.get(kind_of(body.tool_choice.type))
+        )
         if chosen not in names:
             raise ApiError(
                 400, "tool_choice: names a tool that is not among the tools", param="tool_choice", code="invalid_value"

@@ -1,4 +1,4 @@
-"""/tokenize, /detokenize and /tokenizer_info: a model's vocabulary, in the form that vLLM and lm-evaluation-harness know."""
+"""/tokenize, /detokenize and /tokenizer_info: a vocabulary, as vLLM and lm-evaluation-harness know them."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ async def detokenize(request: Request) -> Response:
 
 async def tokenizer_info(request: Request) -> Response:
     """Answers GET /tokenizer_info."""
-    tokenizer = (await _model(request, request.query_params.get("model"))).engine.tokenizer
-    names = {id: name for name, id in tokenizer.special.items()}
     model = await _model(request, request.query_params.get("model"))
+    tokenizer = model.engine.tokenizer
+    names = {id: name for name, id in tokenizer.special.items()}
     end = min(tokenizer.stop_ids, default=None)
     info: dict[str, Any] = {
         "tokenizer_class": type(tokenizer).__name__,

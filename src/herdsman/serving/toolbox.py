@@ -1,4 +1,4 @@
-"""Which tools of this server a request gets: what the model is offered, and the interpreter that belongs to its chat."""
+"""Which tools of this server a request gets: those the model is offered, and the interpreter of its chat."""
 
 from __future__ import annotations
 
@@ -68,9 +68,7 @@ class Toolbox:
         offered = self.offered.get(place.name, ())
         if missing := [kind for kind in wanted if kind not in offered]:
             there = ", ".join(offered) or "none"
-            raise ApiError(
-                400, f"tools: {missing[0]} is not offered for {place.name}; offered: {there}", param="tools"
-            )
+            raise ApiError(400, f"tools: {missing[0]} is not offered for {place.name}; offered: {there}", param="tools")
         if body.tool_choice == "none":
             return Tools()
         container, made = None, []
@@ -78,7 +76,9 @@ class Toolbox:
             for kind, tool in wanted.items():
                 if isinstance(tool, CodeTool):
                     id = previous if isinstance(tool.container, AutoContainer) else tool.container
-                    container = await self._container(id, place, caller, given=not isinstance(tool.container, AutoContainer))
+                    container = await self._container(
+                        id, place, caller, given=not isinstance(tool.container, AutoContainer)
+                    )
                     made.append(container.tool)
                 else:
                     made.append(await asyncio.to_thread(self._make, KINDS[kind], place))
@@ -87,14 +87,12 @@ class Toolbox:
             raise
         return Tools(made, container)
 
-    async def _container(self, id: str | None, place: Place, caller: str, given: bool) -> Container:
-        """The one of this id; a new one if none is given, or if that of an earlier response is gone."""
-        if id is not None:
-            try:
-                return self.containers.take(id, caller)
-            except ApiError as error:
-                if given or error.status != 404:
-                    raise
+    async def _container(self, place: Place, caller: str, given: str | None, previous: str | None) -> Container:
+        """The one of the id given; else that of the response before, or a new one if it is gone."""
+        if given is not None:
+            return self.containers.take(given, caller)
+        if previous is not None and self.containers.has(previous):
+            return self.containers.take(previous, caller)
         return self.containers.add(await asyncio.to_thread(self._make, "python", place), caller)
 
 
