@@ -22,7 +22,7 @@ def model_folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     ranks = BYTES | {token: 256 + rank for rank, token in enumerate(MERGES)}
     model, tokenizer = parrot(SAYS, context_length=512)
     return [
-        write_model(root / "random", random_model(context_length=256), small_tokenizer(), ranks),
+        write_model(root / "random", random_model(context_length=2048), small_tokenizer(), ranks),
         write_model(root / "parrot", model, tokenizer, BYTES),
     ]
 

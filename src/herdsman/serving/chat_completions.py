@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -27,7 +28,8 @@ from herdsman.tools.reply import Reply
 async def chat_completions(request: Request) -> Response:
     """Answers POST /v1/chat/completions."""
     body = parse(ChatBody, await request.body())
-    job = _Job(body, await request.app.state.models.open(body.model))
+    model = await request.app.state.models.open(body.model)
+    job = await asyncio.to_thread(_Job, body, model)  # It encodes the text, which may be long.
     if body.stream:
         return await event_stream(request, job.events())
     return JSONResponse(await unless_gone(request, job.whole()))
@@ -40,6 +42,10 @@ class _Choice:
     reply: Reply
     watched: Watched
     text: str = ""
+    """What is shown."""
+    written: str = ""
+    """What the model wrote, calls and all, of which `prose_characters` went on to the guard as prose."""
+    prose_characters: int = 0
     calls: list[dict[str, Any]] = field(default_factory=list)
     logprobs: list[dict[str, Any]] = field(default_factory=list)
     finish: str | None = None
@@ -137,13 +143,16 @@ class _Job:
 
     def _follow(self, choice: _Choice, piece: Piece) -> str:
         """The prose in this piece; with the last one the calls are known."""
+        choice.written += piece.text
         text = choice.reply.feed(piece)
         if piece.finish is not None:
             choice.calls = _calls(choice.reply)
             if self.body.parallel_tool_calls is False:
                 del choice.calls[1:]
             choice.finish = "tool_calls" if choice.calls else piece.finish
-            text += "" if choice.calls else choice.reply.rest()
+            if not choice.calls:  # What tried to be a call and is none must not vanish.
+                text += choice.written[choice.prose_characters + len(text) :]
+        choice.prose_characters += len(text)
         return text
 
     def _event(
@@ -163,7 +172,7 @@ class _Job:
 
 
 def _calls(reply: Reply) -> list[dict[str, Any]]:
-    """What a reply calls. What tried to be a call and is none, or has another call in it, stays text."""
+    """What a reply calls; nothing if a call cannot be read, or has another in it, which this API cannot express."""
     try:
         return [
             {

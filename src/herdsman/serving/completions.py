@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import codecs
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -29,7 +30,8 @@ async def completions(request: Request) -> Response:
         raise ApiError(400, f"prompt: more than {state.options.most_prompts} at a time", param="prompt")
     if body.max_tokens != 1 and len(body.prompt) * (body.n or 1) > state.options.most_choices:
         raise ApiError(400, f"n: more than {state.options.most_choices} completions at a time", param="n")
-    job = _Job(body, await state.models.open(body.model))
+    model = await state.models.open(body.model)
+    job = await asyncio.to_thread(_Job, body, model)  # It encodes the text, which may be long.
     if body.stream:
         return await event_stream(request, job.events())
     return JSONResponse(await unless_gone(request, job.whole()))
@@ -62,12 +64,15 @@ class _Job:
         self.prompts, self.shown_from = [ids for ids, _ in prompts], [shown_from for _, shown_from in prompts]
         model.check_ids([id for ids in self.prompts for id in ids], "prompt")
         model.check_ids(body.logit_bias, "logit_bias")
+        for ids in self.prompts:
+            self.model.check_length(ids, "prompt", room=self.limit > 0)
         self.head = {"id": new_id("cmpl-"), "object": "text_completion", "created": now(), "model": body.model}
 
     def _ids(self, prompt: Prompt) -> tuple[list[int], int]:
         """A text begins as texts did in training; ids are taken as they are."""
         if not isinstance(prompt, str):
             return prompt, 0
+        self.model.check_characters(len(prompt), "prompt")
         beginning = self.model.beginning
         ids = [*beginning, *self.tokenizer.encode(prompt)]
         if not ids:

@@ -15,7 +15,7 @@ from starlette.responses import Response, StreamingResponse
 
 from herdsman.generation.engine import Piece
 from herdsman.generation.sampling import Sampling
-from herdsman.generation.service import Service
+from herdsman.generation.service import Service, Ticket
 from herdsman.serving.api_error import ApiError, as_api_error
 
 logger = logging.getLogger(__name__)
@@ -43,10 +43,17 @@ async def draw(
         with suppress(RuntimeError):  # The loop has been closed: nobody listens any more.
             loop.call_soon_threadsafe(arrived.put_nowait, (place, piece))
 
-    tickets = []
-    try:
+    tickets: list[Ticket] = []
+
+    def submit() -> None:
         for place, (prompt, sampling, row) in enumerate(zip(prompts, samplings, rows, strict=True)):
             tickets.append(service.submit(prompt, sampling, row, partial(deliver, place)))
+
+    try:
+        if any(sampling.constraint for sampling in samplings):  # A grammar takes its time to be read.
+            await asyncio.to_thread(submit)
+        else:
+            submit()
         left = len(tickets)
         while left:
             place, piece = await arrived.get()

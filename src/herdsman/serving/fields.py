@@ -20,6 +20,8 @@ Parsed = TypeVar("Parsed", bound="Body")
 MOST_STOPS = 16
 MOST_TOP_LOGPROBS = 20
 SEED_BITS = 63
+SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+"""As Python and Llama write JSON in a line; an extension of JSON schema that llguidance knows."""
 
 
 class Body(Options):
@@ -176,7 +178,8 @@ class JsonSchema(Body):
 
 
 def json_constraint(schema: Mapping[str, Any]) -> Constraint:
-    return Constraint("json_schema", json.dumps(schema))
+    """JSON of this schema, without line breaks: a small model that may write spaces can go on with them for ever."""
+    return Constraint("json_schema", json.dumps({**schema, "x-guidance": SPACING}))
 
 
 FormatName = Literal["text", "json_object", "json_schema"]

@@ -26,6 +26,9 @@ from herdsman.workspace import Workspace
 logger = logging.getLogger(__name__)
 
 PYTHON_TAG = "<|python_tag|>"
+TOKEN_CHARACTERS = 256
+"""More than any token stands for."""
+
 READERS = 4
 """Prompts whose log-probabilities are computed at a time."""
 
@@ -151,6 +154,7 @@ class Opened:
             ApiError: the model does not chat.
             InputError: its format cannot express the dialog.
         """
+        self.check_characters(sum(len(message.content) for message in dialog), "messages")
         ids, kinds = self.chat_format().encode(dialog, reply=not continues, tools=tools or None)
         if continues:
             while kinds and kinds[-1] not in (Kind.BODY, Kind.HEADER):
@@ -172,13 +176,30 @@ class Opened:
         if max(ids, default=0) >= size:
             raise ApiError(400, f"{param}: the vocabulary has only {size:,} ids", param=param, code="invalid_value")
 
-    def check_length(self, prompt: Sequence[int], param: str) -> None:
-        """
+    def check_characters(self, count: int, param: str) -> None:
+        """Refuses what cannot fit, before it is encoded.
+
         Raises:
-            ApiError: the prompt leaves no room for an answer.
+            ApiError: the text is far too long.
+        """
+        if count > self.engine.context_length * TOKEN_CHARACTERS:
+            raise ApiError(
+                400,
+                f"{param}: {count:,} characters do not fit into a context of {self.engine.context_length:,} tokens",
+                param=param,
+                code="context_length_exceeded",
+            )
+
+    def check_length(self, prompt: Sequence[int], param: str, room: bool = True) -> None:
+        """
+        Args:
+            room: something is to be written after it.
+
+        Raises:
+            ApiError: the prompt does not fit, or leaves no room.
         """
         length = self.engine.context_length
-        if len(prompt) >= length:
+        if len(prompt) + room > length:
             raise ApiError(
                 400,
                 f"{param}: these are {len(prompt):,} tokens, and the model's context holds {length:,} with the answer",

@@ -260,7 +260,7 @@ class ResponseBody(DrawnBody):
         given = self.text.format if self.text else None
         if given is None or given.type == "text":
             return None
-        return Constraint("json_object") if given.schema_ is None else json_constraint(given.schema_)
+        return json_constraint({"type": "object"} if given.schema_ is None else given.schema_)
 
     def dialog(self, before: Sequence[Message], open_calls: frozenset[str]) -> tuple[list[Message], frozenset[str]]:
         """The dialog with this input behind `before`, and the calls that may be answered then.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import replace
@@ -44,7 +45,7 @@ async def responses(request: Request) -> Response:
     tools = await state.toolbox.take(body, model.place, caller, before.container if before else None)
     turn = None
     try:
-        turn = _Turn(body, model, dialog, open_calls, tools, caller, state)
+        turn = await asyncio.to_thread(_Turn, body, model, dialog, open_calls, tools, caller, state)
         if body.stream:
             return await event_stream(request, turn.events(), last=b"")
         return JSONResponse(await unless_gone(request, turn.whole()))
