@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     import llguidance
 
 
+ANY_OBJECT = '{"type": "object"}'
+WHITESPACE = r" ?|\n {0,16}"
+"""Between the parts of JSON. A model that may write spaces without end will."""
+
+
 @dataclass(frozen=True)
 class Constraint:
     """A form that a completion must have from its first token to its last.
@@ -51,7 +56,8 @@ class Matcher:
         self._tokenizer = _vocabulary(tokenizer, stop_ids)
         self._matcher = LLMatcher(self._tokenizer, _grammar(constraint))
         if self._matcher.is_error():
-            reason = self._matcher.get_error().strip().split("\n")[0]
+            lines = self._matcher.get_error().strip().splitlines()
+            reason = " ".join(dict.fromkeys((lines[0].strip(), lines[-1].strip())))
             raise InputError(f"the {constraint.kind} constraint cannot be used ({reason})", do="correct it")
 
     @property
@@ -74,16 +80,15 @@ class Matcher:
 def _grammar(constraint: Constraint) -> str:
     from llguidance import LLMatcher
 
+    if constraint.kind == "regex":
+        return LLMatcher.grammar_from_regex(constraint.text)
+    if constraint.kind == "lark":
+        return LLMatcher.grammar_from_lark(constraint.text)
+    schema = constraint.text if constraint.kind == "json_schema" else ANY_OBJECT
     try:
-        if constraint.kind == "json_schema":
-            return LLMatcher.grammar_from_json_schema(constraint.text)
-        if constraint.kind == "json_object":
-            return LLMatcher.grammar_from_json_schema('{"type": "object"}')
+        return LLMatcher.grammar_from_json_schema(schema, overrides={"whitespace_pattern": WHITESPACE})
     except ValueError as error:
-        raise InputError(f"the JSON schema is no JSON ({error})", do="correct it") from error
-    return {"regex": LLMatcher.grammar_from_regex, "lark": LLMatcher.grammar_from_lark}[constraint.kind](
-        constraint.text
-    )
+        raise InputError(f"the JSON schema cannot be read ({error})", do="correct it") from error
 
 
 class _Vocabulary:
