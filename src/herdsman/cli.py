@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from herdsman import __version__
-from herdsman.errors import HerdsmanError, RecipeError, WorkspaceError, machine_error
+from herdsman.errors import HerdsmanError, InputError, RecipeError, WorkspaceError, machine_error
 from herdsman.progress import Progress
 from herdsman.recipe import load_recipe
 from herdsman.workspace import STARTED, Workspace
@@ -345,6 +345,64 @@ def chat(
         system=system,
         use_guard=guard,
     )
+
+
+@app.command()
+def serve(
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="FOLDER...", help="Folders of herds and of imported models; NAME=FOLDER names one."),
+    ],
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; others reach only another one than this.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any that is free.")] = 8000,
+    tools: Annotated[
+        str, typer.Option(metavar="LIST", help="Tools that models may use here: of python, search, maths, or none.")
+    ] = "python,search,maths",
+    api_keys: Annotated[
+        Path | None, typer.Option(help="A file with an API key a line; HERDSMAN_API_KEY may hold one too.")
+    ] = None,
+    weights: Annotated[
+        Literal["auto", "float32", "bfloat16", "int8", "float8"],
+        typer.Option(help="The form of the weights in memory."),
+    ] = "auto",
+    cache_megabytes: Annotated[
+        int | None, typer.Option(min=1, help="Memory of each model's cache of keys and values.")
+    ] = None,
+    requests_per_minute: Annotated[int, typer.Option(min=0, help="Most requests from one caller; 0: no limit.")] = 0,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="A further name of this server, such as that of a proxy before it.")
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None, typer.Option(help="A web site whose pages may use the API, such as https://example.org.")
+    ] = None,
+) -> None:
+    """Serve models: OpenAI's API for programs, and a page to chat on for people."""
+    from herdsman.herd import serve_models
+    from herdsman.serving.options import ServerOptions
+
+    options = ServerOptions(
+        host=host,
+        port=port,
+        tools=_tool_names(tools),
+        weights=weights,
+        cache_bytes=None if cache_megabytes is None else cache_megabytes * 2**20,
+        requests_per_minute=requests_per_minute,
+        allow_hosts=tuple(allow_host or ()),
+        allow_origins=tuple(allow_origin or ()),
+    )
+    serve_models(models, options, api_keys)
+
+
+def _tool_names(text: str) -> tuple[Any, ...]:
+    names = [name.strip() for name in text.split(",") if name.strip() not in ("", "none")]
+    known = ("python", "search", "maths")
+    if unknown := [name for name in names if name not in known]:
+        raise InputError(
+            f"there is no tool {unknown[0]!r}", where="--tools", do=f"choose of {', '.join(known)}, or none"
+        )
+    return tuple(names)
 
 
 @app.command()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -12,6 +15,7 @@ from herdsman.workspace import Workspace
 if TYPE_CHECKING:
     from herdsman.generation.engine import Engine
     from herdsman.safety.guard import Guard
+    from herdsman.serving.options import ServerOptions
     from herdsman.tokens.foreign import ForeignTokenizer
     from herdsman.tokens.tokenizer import Tokenizer
 
@@ -90,3 +94,32 @@ def chat_with(
         guard_input=guard.notice_for_input if guard else None,
         guard_output=guard.notice_for_output if guard else None,
     )
+
+
+def serve_models(folders: Sequence[str], options: ServerOptions, keys_file: Path | None) -> None:
+    """Serves the models in these folders until a signal comes.
+
+    Raises:
+        WorkspaceError: there is no model in a folder.
+        InputError: two models have the same name, or others could reach the server and there is no key.
+        MachineError: it cannot listen where it is told to.
+    """
+    from herdsman.recipe import MachineOptions
+    from herdsman.serving.models import Models, find_models
+    from herdsman.serving.server import make_server, read_keys
+    from herdsman.stages import resolve_device
+
+    models = Models(find_models(folders), str(resolve_device(MachineOptions())), options)
+    server = make_server(models, options, _toolbox(models, options), read_keys(keys_file))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    print(f"Serving {', '.join(models.places)} at {server.address}", file=sys.stderr, flush=True)
+    server.run()
+
+
+def _toolbox(models: Models, options: ServerOptions) -> Toolbox:
+    """The tools that each model may use."""
+    from herdsman.serving.containers import Containers
+    from herdsman.serving.toolbox import Toolbox
+
+    return Toolbox({}, lambda name, place: None, Containers(options))
