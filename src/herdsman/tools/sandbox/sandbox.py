@@ -63,7 +63,7 @@ class Sandbox(ABC):
         """Starts an interpreter that answers requests (see `inside.py`).
 
         Args:
-            jobs: each request in a process forked for it, with no folder to write to and no process to start.
+            jobs: each request in a process forked for it, that may not start others; what it writes is gone after it.
             preload: modules that jobs find imported.
             cpu_limited: processor time is limited from the start, not for each job alone.
 
@@ -129,7 +129,7 @@ class Jobs:
         self._contained: Contained | None = None
 
     def run(self, code: str, variables: Mapping[str, Any] | None = None, stdin: str = "", **request: Any) -> Outcome:
-        """Runs a program; it may print, and set `result`, but not write files or start processes.
+        """Runs a program; it may print, and set `result`, but not start processes or leave files.
 
         Args:
             variables: to be set before, values that Python can write as a literal.

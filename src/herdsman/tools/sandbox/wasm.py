@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -60,7 +57,23 @@ class Wasm(Sandbox):
     def start(
         self, limits: Limits, *, jobs: bool = False, preload: Sequence[str] = (), cpu_limited: bool = False
     ) -> Contained:
-        return self._start(limits, jobs, preload, cpu_limited, folder=not jobs)
+        cpu = {"CPU": limits.cpu_seconds} if cpu_limited else {}
+        settings = {
+            "limits": {},
+            "folder": "/work",
+            "paths": [],
+            "preload": [*preload, "traceback"],
+            "jobs": None,  # forked outside the guest
+            "worker": {
+                "paths": self._paths, "module": str(self._module), "program": (HERE / "inside.py").read_text("utf-8"),
+                "fork": jobs, "memory_bytes": limits.memory_bytes, "disk_bytes": limits.disk_bytes,
+                "files": limits.files, "cpu_seconds": limits.cpu_seconds, "nobody": NOBODY,
+                "limits": {"NOFILE": OPEN_FILES, "CORE": 0, "FSIZE": 0, **cpu},
+            },
+        }  # fmt: skip
+        arguments = [sys.executable, "-E", "-s", "-S", "-B", str(HERE / "wasm_worker.py")]
+        environment = {"PATH": os.environ.get("PATH", os.defpath)}
+        return Contained(Command(arguments, environment, watched=False), settings, limits)
 
     def run(
         self, code: str, limits: Limits = NO_LIMITS, files: Mapping[str, bytes] | None = None, stdin: str = ""
@@ -68,34 +81,11 @@ class Wasm(Sandbox):
         """As `Sandbox.run`, from a server that is kept warm: a cold start takes a quarter of a second."""
         started = monotonic()
         idle = self._idle.setdefault(limits, [])
-        contained = idle.pop() if idle else self._start(limits, True, (), False, folder=True)
+        contained = idle.pop() if idle else self.start(limits, jobs=True)
         outcome = ask(contained, started, code=code, stdin=stdin, files=dict(files or {}), collect=True)
         if not contained.closed:
             idle.append(contained)
         return outcome
-
-    def _start(
-        self, limits: Limits, jobs: bool, preload: Sequence[str], cpu_limited: bool, folder: bool
-    ) -> Contained:
-        place = tempfile.mkdtemp(prefix="herdsman-work-") if folder else None
-        cpu = {"CPU": limits.cpu_seconds} if cpu_limited else {}
-        settings = {
-            "limits": {},
-            "paths": [],
-            "preload": [*preload, "traceback"],
-            "jobs": None,  # forked outside the guest
-            "folder": "/work" if folder else None,
-            "worker": {
-                "paths": self._paths, "module": str(self._module), "program": (HERE / "inside.py").read_text("utf-8"),
-                "folder": place, "fork": jobs, "memory_bytes": limits.memory_bytes, "disk_bytes": limits.disk_bytes,
-                "files": limits.files, "cpu_seconds": limits.cpu_seconds, "nobody": NOBODY,
-                "limits": {"NOFILE": OPEN_FILES, "CORE": 0, "FSIZE": limits.disk_bytes, **cpu},
-            },
-        }  # fmt: skip
-        arguments = [sys.executable, "-E", "-s", "-S", "-B", str(HERE / "wasm_worker.py")]
-        environment = {"PATH": os.environ.get("PATH", os.defpath)}
-        command = Command(arguments, environment, watched=False)
-        return Contained(command, settings, limits, lambda: _remove(place) if place else None)
 
 
 def compiled(progress: Progress = SILENT) -> Path:
@@ -120,7 +110,3 @@ def compiled(progress: Progress = SILENT) -> Path:
         file.write(code)
     return place
 
-
-def _remove(folder: str) -> None:
-    """`rm`, unlike Python, copes with a tree of any depth."""
-    subprocess.run([shutil.which("rm") or "rm", "-rf", "--", folder], check=False)
