@@ -22,10 +22,8 @@ import inside  # the folder of this program is the first that imports look in
 import wasm_files
 
 WASI = "wasi_snapshot_preview1"
-BADF = 8
-CLOCK_EVENT = 0
 PR_SET_PDEATHSIG, SIGKILL = 1, 9
-MOST_SLEEP_SECONDS = 3600.0
+PAUSE_SECONDS = 0.005
 
 
 class Memory:
@@ -42,7 +40,7 @@ class Memory:
 
 
 class Host:
-    """What the guest finds where it looks for its standard input and output, and its sleep."""
+    """What the guest finds where it looks for its standard input and output."""
 
     def __init__(self, settings: dict[str, Any], first_line: bytes):
         self.settings = settings
@@ -96,32 +94,13 @@ class Host:
                 data = data[os.write(self.sink if descriptor == 1 else 2, data) :]
         memory.write(done, struct.pack("<I", written))
 
-    def sleep(self, memory: Memory, subscriptions: int, events: int, count: int, done: int) -> None:
-        """`poll_oneoff`: sleeps until the first clock; wasmtime's own needs threads, which a fork leaves behind."""
-        wanted = []
-        for at in range(subscriptions, subscriptions + 48 * count, 48):
-            subscription = memory.read(at, 48)
-            if subscription[8] == CLOCK_EVENT:
-                clock, until, _, absolute = struct.unpack_from("<IxxxxQQH", subscription, 16)
-                wanted.append(((until - absolute * clock_ns(clock)) / 1e9, subscription[:8]))
-        if not wanted:
-            raise wasm_files.Refusal(BADF)
-        seconds, user_data = min(wanted)
-        time.sleep(min(max(seconds, 0.0), MOST_SLEEP_SECONDS))
-        memory.write(events, user_data + bytes(24))
-        memory.write(done, struct.pack("<I", 1))
-
-    def now(self, memory: Memory, clock: int, _precision: int, out: int) -> None:
-        """`clock_time_get`: of the same clocks as `sleep`."""
-        memory.write(out, struct.pack("<Q", clock_ns(clock)))
-
-
-def clock_ns(clock: int) -> int:
-    return time.time_ns() if clock == 0 else time.monotonic_ns()
+    def pause(self, memory: Memory) -> None:
+        """`sched_yield`: what the guest sleeps with (see `inside.py`)."""
+        time.sleep(PAUSE_SECONDS)
 
 
 def interface(linker: Any, store: Any, host: Host, files: wasm_files.Files) -> None:
-    """Puts our streams, files and clocks in the place of wasmtime's."""
+    """Puts our streams, files and pauses in the place of wasmtime's."""
     calls = files.calls()
     read_file, write_file = calls["fd_read"], calls["fd_write"]
 
@@ -131,8 +110,7 @@ def interface(linker: Any, store: Any, host: Host, files: wasm_files.Files) -> N
     def write(memory: Memory, descriptor: int, *rest: int) -> None:
         host.write(memory, descriptor, *rest) if descriptor in (1, 2) else write_file(memory, descriptor, *rest)
 
-    ours = {**calls, "fd_read": read, "fd_write": write, "poll_oneoff": host.sleep, "clock_time_get": host.now}
-    for name, call in ours.items():
+    for name, call in {**calls, "fd_read": read, "fd_write": write, "sched_yield": host.pause}.items():
         linker.define_func(WASI, name, linker.get(store, WASI, name).type(store), answering(call), access_caller=True)
 
 
