@@ -5,10 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
+
+import torch
 
 from herdsman.files import write_json
 from herdsman.model.llama import Llama
+from herdsman.model.options import ModelOptions
 from herdsman.model.origin import MODEL, ORIGIN, TOKENIZER
 from herdsman.model.store import save_model
 from herdsman.serving.containers import Containers
@@ -28,6 +32,25 @@ def write_model(folder: Path, model: Llama, tokenizer: Tokenizer, ranks: Mapping
     write_json(folder / TOKENIZER / SPECIAL_FILE, tokenizer.special)
     write_json(folder / ORIGIN, {})
     return folder
+
+
+def chain(tokens: Sequence[int], size: int, context_length: int) -> Llama:
+    """A model that answers every dialog with these tokens, none of which may occur twice: a table of successors, as
+    `tests.generation.models.parrot`."""
+    model = Llama(
+        ModelOptions(layers=1, dim=1024, heads=64, kv_heads=1, ffn_multiple_of=8, ffn_multiplier=0.01,
+                     context_length=context_length),
+        size,
+    ).eval()  # fmt: skip
+    successors = [ord("\n"), *tokens]
+    assert len(set(successors)) == len(successors) and model.output is not None
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_() if parameter.dim() > 1 else parameter.fill_(1.0)
+        model.embedding.weight.copy_(torch.eye(size, 1024))
+        for token, following in pairwise(successors):
+            model.output.weight[following, token] = 100.0
+    return model
 
 
 def no_tool(name: str, place: object) -> None:

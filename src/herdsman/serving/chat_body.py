@@ -216,7 +216,7 @@ class ChatBody(CompletionBody):
         if self.response_format is None or self.response_format.type == "text":
             return None
         if self.response_format.json_schema is None:
-            return json_constraint({"type": "object"})
+            return Constraint("json_object")
         return json_constraint(self.response_format.json_schema.schema_)
 
     def dialog(self) -> list[Message]:

@@ -10,6 +10,7 @@ from herdsman.serving.options import ServerOptions
 from herdsman.serving.shapes import new_id
 from herdsman.tools.tool import Tool
 
+
 @dataclass
 class Container:
     """A code interpreter, and who may use it."""

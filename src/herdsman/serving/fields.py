@@ -20,8 +20,6 @@ Parsed = TypeVar("Parsed", bound="Body")
 MOST_STOPS = 16
 MOST_TOP_LOGPROBS = 20
 SEED_BITS = 63
-SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-"""As Python and Llama write JSON in a line; an extension of JSON schema that llguidance knows."""
 
 
 class Body(Options):
@@ -178,8 +176,7 @@ class JsonSchema(Body):
 
 
 def json_constraint(schema: Mapping[str, Any]) -> Constraint:
-    """JSON of this schema, without line breaks: a small model that may write spaces can go on with them for ever."""
-    return Constraint("json_schema", json.dumps({**schema, "x-guidance": SPACING}))
+    return Constraint("json_schema", json.dumps(schema))
 
 
 FormatName = Literal["text", "json_object", "json_schema"]

@@ -219,7 +219,7 @@ class ResponseBody(DrawnBody):
     instructions: str | None = None
     previous_response_id: str | None = Field(None, max_length=256)
     max_output_tokens: int | None = Field(None, ge=1)
-    max_tool_calls: int | None = Field(None, ge=1)
+    max_tool_calls: None = None
     tools: list[AnyTool] = Field([], max_length=MOST_TOOLS)
     tool_choice: Literal["none", "auto", "required"] | ChosenTool = "auto"
     parallel_tool_calls: bool | None = True
@@ -260,7 +260,7 @@ class ResponseBody(DrawnBody):
         given = self.text.format if self.text else None
         if given is None or given.type == "text":
             return None
-        return json_constraint({"type": "object"} if given.schema_ is None else given.schema_)
+        return Constraint("json_object") if given.schema_ is None else json_constraint(given.schema_)
 
     def dialog(self, before: Sequence[Message], open_calls: frozenset[str]) -> tuple[list[Message], frozenset[str]]:
         """The dialog with this input behind `before`, and the calls that may be answered then.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any
 
 from starlette.requests import Request
@@ -167,16 +166,13 @@ class _Turn:
                     return
 
     def _converse(self, line: Line) -> Iterator[Event]:
-        limits = TurnLimits.for_context(self.model.engine.context_length)
-        if self.body.max_tool_calls is not None:
-            limits = replace(limits, steps=min(limits.steps, self.body.max_tool_calls + 1))
         return converse(
             line,
             self.model.chat_format(),
             self.messages,
             self.tools.run_here,
             self.sampling,
-            limits,
+            TurnLimits.for_context(self.model.engine.context_length),
             functions=self.functions,
         )
 
@@ -226,7 +222,7 @@ class _Turn:
             "incomplete_details": {"reason": reason} if reason else None,
             "instructions": body.instructions,
             "max_output_tokens": body.max_output_tokens,
-            "max_tool_calls": body.max_tool_calls,
+            "max_tool_calls": None,
             "metadata": body.metadata or {},
             "output": [dict(item) for item in self.output.items],
             "parallel_tool_calls": body.parallel_tool_calls is not False,

@@ -75,10 +75,8 @@ class Toolbox:
         try:
             for kind, tool in wanted.items():
                 if isinstance(tool, CodeTool):
-                    id = previous if isinstance(tool.container, AutoContainer) else tool.container
-                    container = await self._container(
-                        id, place, caller, given=not isinstance(tool.container, AutoContainer)
-                    )
+                    given = None if isinstance(tool.container, AutoContainer) else tool.container
+                    container = await self._container(place, caller, given, previous)
                     made.append(container.tool)
                 else:
                     made.append(await asyncio.to_thread(self._make, KINDS[kind], place))
