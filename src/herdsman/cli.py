@@ -321,29 +321,41 @@ def export(
 
 @app.command()
 def chat(
-    workspace: Annotated[Path, typer.Argument(help="A herd's folder, or that of an imported model.")],
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="FOLDER...", help="Folders of herds and of imported models; the first one answers."),
+    ],
     temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token each time.")] = 0.6,
     top_p: Annotated[
         float, typer.Option(min=0.01, max=1.0, help="Sample from the likeliest tokens that reach this mass.")
     ] = 0.9,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 200,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, calls of tools included.")] = 400,
     seed: Annotated[int, typer.Option(help="Seed of sampling.")] = 1,
     system: Annotated[str | None, typer.Option(help="A system prompt.")] = None,
+    tools: Annotated[
+        str, typer.Option(metavar="LIST", help="Tools that the model may use: of python, search, maths.")
+    ] = "none",
+    files: Annotated[Path, typer.Option(help="Where files that tools make are saved, such as plots.")] = Path(
+        "herdsman-files"
+    ),
     guard: Annotated[bool, typer.Option(help="Check prompts and answers with the herd's guard.")] = True,
+    json_: Annotated[bool, typer.Option("--json", help="Print events as JSON, a line each, for programs.")] = False,
 ) -> None:
     """Talk to the herd in the terminal; reads questions from a pipe too."""
+    from herdsman.generation.sampling import Sampling
     from herdsman.herd import chat_with
 
     chat_with(
-        _existing(workspace),
+        models,
         sys.stdin,
         sys.stdout,
-        temperature=temperature,
-        top_p=top_p,
-        max_tokens=max_tokens,
-        seed=seed,
+        sys.stdout if sys.stdin.isatty() else sys.stderr,
+        sampling=Sampling(max_new_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed),
         system=system,
+        tools=_tool_names(tools),
         use_guard=guard,
+        as_json=json_,
+        files=files,
     )
 
 

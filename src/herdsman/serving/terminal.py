@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
-from herdsman.errors import InputError
+from herdsman.errors import HerdsmanError, InputError
 from herdsman.serving.dialog import Dialog, Speaker
 from herdsman.serving.terminal_output import Shown
 from herdsman.tools.tool import Tool
@@ -61,7 +61,7 @@ def chat(
         make_tools: makes the tools of these names.
 
     Raises:
-        InputError: over a pipe, a question does not fit into the model's context, or a command cannot be carried out.
+        HerdsmanError: over a pipe, a question does not fit into the context, or a command cannot be carried out.
     """
     interactive = input.isatty()
     if interactive:
@@ -82,7 +82,7 @@ def chat(
                 remark, asked_for = commands.carry_out(name, argument.strip())
                 if interactive or asked_for:
                     shown.remark(remark)
-        except InputError as error:
+        except HerdsmanError as error:
             if not interactive:
                 raise
             shown.remark(f"{error}\n")
