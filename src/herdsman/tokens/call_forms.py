@@ -117,7 +117,7 @@ def _json_calls(text: str, names: Collection[str], alone: bool) -> list[Call]:
         start = match.start()
         value = _json_at(text, start) or _literal_at(text, start)
         if value is None:
-            if _NAME_KEY.search(text, start):
+            if calls or start == 0 or _NAME_KEY.search(text, start):
                 raise MalformedCall(f"this is no JSON that can be read: {_shown(text[start:])}")
             break  # an object of another kind, broken off: what comes behind is part of it
         calls += _framed(value[0], names)

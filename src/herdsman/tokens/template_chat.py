@@ -200,6 +200,7 @@ class TemplateChat:
                         for (id, name), call in zip(awaited, calls, strict=True)
                     ]
                 elif calls:
+                    row["content"] += "\n" if content else ""
                     row["content"] += marks.called(write_calls(calls, "tool_call"), number)
                 yield row
 
