@@ -20,7 +20,7 @@ def model_folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """`random`, whose weights are drawn, and `parrot`, which answers every question with `SAYS`."""
     root = tmp_path_factory.mktemp("models")
     ranks = BYTES | {token: 256 + rank for rank, token in enumerate(MERGES)}
-    model, tokenizer = parrot(SAYS, context_length=512)
+    model, tokenizer = parrot(SAYS, context_length=2048)
     return [
         write_model(root / "random", random_model(context_length=2048), small_tokenizer(), ranks),
         write_model(root / "parrot", model, tokenizer, BYTES),

@@ -43,7 +43,8 @@ def chain(tokens: Sequence[int], size: int, context_length: int) -> Llama:
         size,
     ).eval()  # fmt: skip
     successors = [ord("\n"), *tokens]
-    assert len(set(successors)) == len(successors) and model.output is not None
+    assert len(set(successors)) == len(successors)
+    assert model.output is not None
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_() if parameter.dim() > 1 else parameter.fill_(1.0)

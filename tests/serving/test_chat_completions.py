@@ -105,7 +105,9 @@ def test_log_probabilities_are_the_engines(client: OpenAI, engine: LocalEngine) 
     ids, _ = encode(engine.tokenizer, [Message("user", "hello")], reply=True)  # type: ignore[arg-type]
     special = frozenset(engine.tokenizer.special.values())
     [expected] = engine.generate([ids], Sampling(8, temperature=0, logprobs=3, stop_ids=special))
-    assert choice.logprobs is not None and choice.logprobs.content is not None and expected.logprobs is not None
+    assert choice.logprobs is not None
+    assert choice.logprobs.content is not None
+    assert expected.logprobs is not None
     for found, token in zip(choice.logprobs.content, expected.logprobs, strict=True):
         assert found.logprob == pytest.approx(token.logprob, abs=1e-4)
         assert bytes(found.bytes or []) == engine.tokenizer.decode_bytes([token.id])
@@ -132,13 +134,16 @@ def test_a_call_can_be_required_of_any_model(client: OpenAI, choice: str, names:
                 made = events.get_final_completion().choices[0]
         else:
             made = client.chat.completions.create(**asked, seed=seed).choices[0]
-        assert made.finish_reason == "tool_calls" and not made.message.content
+        assert made.finish_reason == "tool_calls"
+        assert not made.message.content
         assert made.message.tool_calls is not None
         for call in made.message.tool_calls:
-            assert call.function.name in names and call.id.startswith("call_")
+            assert call.function.name in names
+            assert call.id.startswith("call_")
             arguments = json.loads(call.function.arguments)
             if call.function.name == "weather":
-                assert arguments["city"] in ("Bern", "Oslo") and 1 <= arguments["days"] <= 9
+                assert arguments["city"] in ("Bern", "Oslo")
+                assert 1 <= arguments["days"] <= 9
 
 
 def test_calls_and_their_results_are_part_of_the_dialog(client: OpenAI, engine: LocalEngine) -> None:
@@ -158,14 +163,16 @@ def test_calls_and_their_results_are_part_of_the_dialog(client: OpenAI, engine: 
         reply=True,
         tools=ToolSpecs(functions=(WEATHER["function"],)),
     )
-    assert answer.usage is not None and answer.usage.prompt_tokens == len(ids)
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens == len(ids)
 
 
 def test_no_tools_are_told_of_where_none_may_be_called(client: OpenAI) -> None:
     asked: Any = {"model": "parrot", "messages": HELLO, "temperature": 0}
     plain = client.chat.completions.create(**asked)
     none = client.chat.completions.create(**asked, tools=[CLOCK], tool_choice="none")
-    assert none.usage == plain.usage and none.choices[0].message.content == SAYS.decode()
+    assert none.usage == plain.usage
+    assert none.choices[0].message.content == SAYS.decode()
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -218,7 +225,8 @@ def test_what_cannot_be_is_refused_in_one_sentence(client: OpenAI, more: dict[st
     with pytest.raises(openai.BadRequestError) as error:
         client.chat.completions.create(**{"model": "parrot", "messages": HELLO, **_split(more)})
     body: Any = error.value.body
-    assert named in body["message"] and "\n" not in body["message"]
+    assert named in body["message"]
+    assert "\n" not in body["message"]
     assert body["type"] == "invalid_request_error"
 
 

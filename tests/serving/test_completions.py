@@ -34,7 +34,8 @@ def test_texts_and_ids_give_the_engines_completions(client: OpenAI, engine: Loca
         answer = client.completions.create(model="random", prompt=prompt, max_tokens=12, seed=5, n=n)
         assert [choice.text for choice in answer.choices] == expected
         assert [choice.index for choice in answer.choices] == list(range(2 * n))
-        assert answer.usage is not None and answer.usage.prompt_tokens == sum(map(len, ids))
+        assert answer.usage is not None
+        assert answer.usage.prompt_tokens == sum(map(len, ids))
     for text, alone in ((texts[0], ids[0]), (texts[0], texts[0])):
         answer = client.completions.create(model="random", prompt=alone, max_tokens=12, seed=5, n=n, echo=True)
         shown = text if isinstance(alone, str) else engine.tokenizer.decode(alone)
@@ -61,9 +62,12 @@ def test_the_echo_tells_how_likely_each_token_of_the_prompt_was(client: OpenAI, 
             model="random", prompt=ids, max_tokens=tokens, echo=True, logprobs=2, temperature=0
         )
         found = answer.choices[0].logprobs
-        assert found is not None and found.token_logprobs is not None and found.top_logprobs is not None
+        assert found is not None
+        assert found.token_logprobs is not None
+        assert found.top_logprobs is not None
         assert len(found.tokens or []) == len(ids) + tokens
-        assert found.token_logprobs[0] is None and found.top_logprobs[0] is None
+        assert found.token_logprobs[0] is None
+        assert found.top_logprobs[0] is None
         for place in range(1, len(ids)):
             token = expected[place]
             assert token is not None
@@ -112,8 +116,10 @@ def test_the_harness_gets_its_token_even_where_the_text_ends(client: OpenAI) -> 
     ids = tokenizer.encode(SAYS.decode())
     answer = client.completions.create(model="parrot", prompt=ids, max_tokens=1, logprobs=1, echo=True, temperature=0)
     choice = answer.choices[0]
-    assert choice.logprobs is not None and choice.logprobs.tokens is not None
-    assert choice.logprobs.tokens[-1] == "<|eot_id|>" and len(choice.logprobs.tokens) == len(ids) + 1
+    assert choice.logprobs is not None
+    assert choice.logprobs.tokens is not None
+    assert choice.logprobs.tokens[-1] == "<|eot_id|>"
+    assert len(choice.logprobs.tokens) == len(ids) + 1
     assert (choice.text, choice.finish_reason) == (SAYS.decode(), "stop")
 
 
@@ -169,4 +175,5 @@ def test_what_cannot_be_is_refused_in_one_sentence(client: OpenAI, more: dict[st
     with pytest.raises(openai.BadRequestError) as error:
         client.completions.create(**{"model": "random", "prompt": "x", **more})
     body: Any = error.value.body
-    assert named in body["message"] and "\n" not in body["message"]
+    assert named in body["message"]
+    assert "\n" not in body["message"]

@@ -1,11 +1,11 @@
-"""/v1/responses with OpenAI's own client: events add up to the response, tools run here or are handed out, chats go on."""
+"""/v1/responses with OpenAI's own client: events add up, tools run here or are handed out, chats go on."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import openai
 import pytest
@@ -28,7 +28,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 class Counter:
     """A tool that answers how often it was called, with a file and a source; it is what a chat holds."""
 
-    open: list[Counter] = []
+    open: ClassVar[list[Counter]] = []
 
     def __init__(self, kind: str):
         self.name, self.calls, self.closed = NAMES[kind], 0, False
@@ -94,7 +94,8 @@ def test_events_add_up_to_the_response(client: OpenAI) -> None:
     ]
     assert events[-1].type == "response.completed"
     deltas = [event.delta for event in events if event.type == "response.output_text.delta"]
-    assert "".join(deltas) == final.output_text == SAYS.decode() and len(deltas) == len(SAYS)
+    assert "".join(deltas) == final.output_text == SAYS.decode()
+    assert len(deltas) == len(SAYS)
 
 
 def test_a_chat_goes_on_from_an_earlier_response(client: OpenAI) -> None:
@@ -128,7 +129,8 @@ def test_instructions_are_not_carried_over(client: OpenAI) -> None:
 def test_functions_of_the_caller_are_handed_out_and_answered(client: OpenAI) -> None:
     first = ask(client, model="random", tools=[WEATHER_TOOL], tool_choice="required")
     [call] = first.output
-    assert call.type == "function_call" and json.loads(call.arguments).keys() == {"city", "days"}
+    assert call.type == "function_call"
+    assert json.loads(call.arguments).keys() == {"city", "days"}
     output: Any = [{"type": "function_call_output", "call_id": call.call_id, "output": "rain"}]
     more: Any = {"model": "random", "tools": [WEATHER_TOOL], "max_output_tokens": 5}
     second = ask(client, output, previous_response_id=first.id, **more)
@@ -193,7 +195,7 @@ def test_an_interpreter_belongs_to_its_chat_and_ends_when_idle(client: OpenAI) -
 
 def test_the_oldest_questions_are_left_out_only_if_the_request_says_so(client: OpenAI) -> None:
     long: Any = [
-        {"role": role, "content": f"{number} " + "x" * 100} for number in range(8) for role in ("user", "assistant")
+        {"role": role, "content": f"{number} " + "x" * 400} for number in range(8) for role in ("user", "assistant")
     ]
     long.append({"role": "user", "content": "last"})
     with pytest.raises(openai.BadRequestError, match="context holds"):
@@ -222,7 +224,8 @@ def test_what_cannot_be_is_refused_in_one_sentence(client: OpenAI, more: dict[st
     with pytest.raises(openai.BadRequestError) as error:
         client.responses.create(**{"model": "parrot", "input": "hello", **more})
     body: Any = error.value.body
-    assert named in body["message"] and "\n" not in body["message"]
+    assert named in body["message"]
+    assert "\n" not in body["message"]
 
 
 def test_the_answer_has_the_form_that_was_asked_for(client: OpenAI) -> None:

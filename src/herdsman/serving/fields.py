@@ -155,7 +155,7 @@ class CompletionBody(DrawnBody):
     """What /v1/completions and /v1/chat/completions share."""
 
     n: int | None = Field(1, ge=1, le=128)
-    logit_bias: Biases = {}
+    logit_bias: Biases = Field({})
 
     @property
     def wants_usage(self) -> bool:

@@ -117,11 +117,9 @@ class _Turn:
         Raises:
             ApiError: it failed.
         """
-        last: JsonEvent = {}
         async with aclosing(self._events()) as events:
-            async for last in events:
-                pass
-        return last["response"]
+            found = [one async for one in events]
+        return found[-1]["response"]
 
     async def events(self) -> AsyncGenerator[bytes, None]:
         """The response in events, each with its number."""

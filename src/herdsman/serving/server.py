@@ -21,6 +21,7 @@ from herdsman.serving.toolbox import Toolbox
 
 KEY_VARIABLE = "HERDSMAN_API_KEY"
 HEADER_SECONDS = 15.0
+BACKLOG = 512
 
 
 def read_keys(file: Path | None) -> list[str]:
@@ -65,6 +66,7 @@ def _listen(options: ServerOptions) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((options.host, options.port))
+        listener.listen(BACKLOG)  # Here, so that whoever is told the address can connect at once.
     except OSError as error:
         listener.close()
         raise MachineError(
@@ -110,7 +112,7 @@ class Server(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,
                 timeout_graceful_shutdown=max(round(options.stop_seconds), 1),
-                backlog=512,
+                backlog=BACKLOG,
             )
         )
         self.gate, self._listener = gate, listener
