@@ -32,9 +32,9 @@ GOOD: dict[str, Any] = {
     PATHS[0]: {
         "model": "parrot", "messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}],
         "max_tokens": 1, "n": 1, "stop": ["a"], "logit_bias": {"5": 1}, "tools": [{"type": "function", "function": FUNCTION}],
-        "response_format": {"type": "json_object"}, "stream": False, "seed": 1, "top_p": 0.5,
+        "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"enum": ["x", "y"]}}}, "stream": False, "seed": 1, "top_p": 0.5,
     },
-    PATHS[1]: {"model": "parrot", "prompt": ["x", "y"], "max_tokens": 1, "echo": True, "logprobs": 1, "temperature": 0},
+    PATHS[1]: {"model": "parrot", "prompt": ["\n", "a\n"], "max_tokens": 1, "echo": True, "logprobs": 1, "temperature": 0},
     PATHS[2]: {
         "model": "parrot", "input": [{"role": "user", "content": [{"type": "input_text", "text": "x"}]}],
         "max_output_tokens": 1, "tools": [{"type": "function", **FUNCTION}], "store": True,
