@@ -182,8 +182,8 @@ def test_command_line(foreign: Path, tmp_path: Path, herdsman: Herdsman) -> None
     herd = open_herd(Workspace(tmp_path / "out"))
     prompt = herd.tokenizer.encode("The with")
     output = io.StringIO()
-    sampling = {"temperature": 0, "top_p": 1.0, "max_tokens": 5, "seed": 1}
-    chat_with(Workspace(tmp_path / "out"), io.StringIO("The with\n"), output, **sampling, system=None, use_guard=True)
+    asked, sampling = [str(tmp_path / "out")], Sampling(5, temperature=0)
+    chat_with(asked, io.StringIO("The with\n"), output, output, sampling=sampling)
     assert output.getvalue() == herd.engine.generate([prompt], settings)[0].text + "\n"
     with pytest.raises(InputError, match="it takes no system message"):
-        chat_with(Workspace(tmp_path / "out"), io.StringIO(), output, **sampling, system="Be brief.", use_guard=True)
+        chat_with(asked, io.StringIO(), output, output, sampling=sampling, system="Be brief.")

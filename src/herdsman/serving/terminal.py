@@ -15,6 +15,7 @@ from types import FrameType
 from typing import TextIO
 
 from herdsman.errors import HerdsmanError, InputError
+from herdsman.generation.sampling import Sampling
 from herdsman.serving.dialog import Dialog, Speaker
 from herdsman.serving.terminal_output import Shown
 from herdsman.tools.tool import Tool
@@ -136,7 +137,7 @@ class _Commands:
             key, _, value = setting.partition("=")
             if key not in SETTINGS:
                 raise InputError(f"there is nothing called {key!r} to set", do=f"set one of {', '.join(SETTINGS)}")
-            kind = type(getattr(sampling, SETTINGS[key]))
+            kind = type(getattr(Sampling(), SETTINGS[key]))
             try:
                 sampling = replace(sampling, **{SETTINGS[key]: kind(value)})
             except ValueError:
