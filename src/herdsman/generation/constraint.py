@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from herdsman.errors import InputError
+from herdsman.generation.text import token_bytes
 from herdsman.tokens.foreign import ForeignTokenizer
 from herdsman.tokens.tokenizer import Tokenizer
 
@@ -56,8 +57,9 @@ class Matcher:
         self._tokenizer = _vocabulary(tokenizer, stop_ids)
         self._matcher = LLMatcher(self._tokenizer, _grammar(constraint))
         if self._matcher.is_error():
-            lines = self._matcher.get_error().strip().splitlines()
-            reason = " ".join(dict.fromkeys((lines[0].strip(), lines[-1].strip())))
+            # The first line says what is wrong, but of an expression the one that begins with "error:" does.
+            first, *more = self._matcher.get_error().strip().splitlines()
+            reason = next((line for line in more if line.startswith("error:")), first)
             raise InputError(f"the {constraint.kind} constraint cannot be used ({reason})", do="correct it")
 
     @property
@@ -96,20 +98,16 @@ class _Vocabulary:
 
     def __init__(self, tokenizer: Tokenizer | ForeignTokenizer, end: int):
         special = set(tokenizer.special.values())
-        self.tokens = [_bytes(tokenizer, id, id in special) for id in range(tokenizer.vocab_size)]
+        # llguidance knows special tokens by this byte, which no text has.
+        self.tokens = [
+            (b"\xff" if id in special else b"") + token_bytes(tokenizer, id) for id in range(tokenizer.vocab_size)
+        ]
         self.special_token_ids = sorted(special)
         self.eos_token_id, self.bos_token_id = end, None
         self._tokenizer = tokenizer
 
     def __call__(self, text: str) -> list[int]:
         return self._tokenizer.encode(text)
-
-
-def _bytes(tokenizer: Tokenizer | ForeignTokenizer, id: int, special: bool) -> bytes:
-    try:
-        return (b"\xff" if special else b"") + tokenizer.decode_bytes([id])
-    except InputError:  # Foreign vocabularies may have holes.
-        return b""
 
 
 _known: weakref.WeakKeyDictionary[Tokenizer | ForeignTokenizer, dict[frozenset[int], llguidance.LLTokenizer]]

@@ -219,7 +219,10 @@ class _Continued(_Group):
         ends = [step.lengths[row] + step.starts[row + 1] - step.starts[row] for row in rows]
         longest = blocks_for(max(ends))
         tables = [step.tables[row][:longest] for row in rows]
-        self.tables = torch.tensor([[*table, *table[:1] * (longest - len(table))] for table in tables], device=device)
+        padded = torch.tensor([[*table, *table[:1] * (longest - len(table))] for table in tables])
+        heads = torch.arange(options.kv_heads)[:, None]
+        # Where in the cache of a layer, seen as [blocks * kv_heads, ...], the parts of each head are, in order.
+        self.parts = (padded[:, None] * options.kv_heads + heads).flatten().to(device)
         lengths = torch.tensor([step.lengths[row] for row in rows])[:, None]
         positions = lengths + torch.arange(self.places.shape[1])
         seen = torch.arange(longest * BLOCK_TOKENS) <= positions[..., None]
@@ -233,8 +236,7 @@ class _Continued(_Group):
         # The query heads that share a key head are queries of it: keys need not be repeated.
         q = q.reshape(rows, self.kv_heads, -1, width)
         k, v = (
-            x[self.tables].transpose(1, 2).reshape(rows, self.kv_heads, -1, width)
-            for x in (keys, values)
-        )  # fmt: skip
+            x.flatten(0, 1).index_select(0, self.parts).view(rows, self.kv_heads, -1, width) for x in (keys, values)
+        )
         out = scaled_dot_product_attention(q, k, v, attn_mask=self.mask)
         return out.view(rows, heads, queries, width).transpose(1, 2)
