@@ -141,22 +141,21 @@ def serve_models(folders: Sequence[str], options: ServerOptions, keys_file: Path
         InputError: two models have the same name, or others could reach the server and there is no key.
         MachineError: it cannot listen where it is told to.
     """
-    from herdsman.recipe import MachineOptions
-    from herdsman.serving.models import Models, find_models
-    from herdsman.serving.server import make_server, read_keys
+    from herdsman.serving.keys import check_keys, read_keys
+    from herdsman.serving.places import find_models
+
+    places, keys = find_models(folders), read_keys(keys_file)
+    check_keys(options, keys)
+
+    from herdsman.recipe import MachineOptions  # torch comes with what follows: mistakes are told of before
+    from herdsman.serving.models import Models
+    from herdsman.serving.server import make_server
+    from herdsman.serving.toolbox import stocked_toolbox
     from herdsman.stages import resolve_device
 
-    models = Models(find_models(folders), str(resolve_device(MachineOptions())), options)
-    server = make_server(models, options, _toolbox(models, options), read_keys(keys_file))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    print(f"Serving {', '.join(models.places)} at {server.address}", file=sys.stderr, flush=True)
+    models = Models(places, str(resolve_device(MachineOptions())), options)
+    server = make_server(models, options, stocked_toolbox(places.values(), options), keys)
+    print(f"Serving {', '.join(places)} at {server.address}", file=sys.stderr, flush=True)
     server.run()
-
-
-def _toolbox(models: Models, options: ServerOptions) -> Toolbox:
-    """The tools that each model may use."""
-    from herdsman.serving.containers import Containers
-    from herdsman.serving.toolbox import Toolbox
-
-    return Toolbox({}, lambda name, place: None, Containers(options))

@@ -19,7 +19,8 @@ from herdsman.serving.containers import Containers
 from herdsman.serving.gate import Rate
 from herdsman.serving.models import Models
 from herdsman.serving.options import ServerOptions
-from herdsman.serving.server import Server, make_server, read_keys
+from herdsman.serving.keys import check_keys, read_keys
+from herdsman.serving.server import Server, make_server
 from herdsman.serving.toolbox import Toolbox
 from tests.serving.served import no_tool, serving
 
@@ -84,11 +85,12 @@ def test_keys_come_from_a_file_or_the_environment(tmp_path: Path, monkeypatch: p
 
 
 def test_nobody_elses_machine_comes_in_without_a_key(model_folders: list[Path]) -> None:
-    with (
-        pytest.raises(InputError, match="HERDSMAN_API_KEY"),
-        serving(model_folders, ServerOptions(host="0.0.0.0")),
-    ):
-        pass
+    for host in ("0.0.0.0", "::", "10.1.2.3", "herd.example"):
+        with pytest.raises(InputError, match="HERDSMAN_API_KEY"):
+            check_keys(ServerOptions(host=host), [])
+        check_keys(ServerOptions(host=host), ["k"])
+    for host in ("127.0.0.1", "::1", "localhost"):
+        check_keys(ServerOptions(host=host), [])
     with serving(model_folders, ServerOptions(host="0.0.0.0"), keys=["k"]) as server:
         port = urlsplit(server.address).port
         anywhere = {"Host": "any.example", "Authorization": "Bearer k"}

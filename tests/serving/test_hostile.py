@@ -18,7 +18,8 @@ import pytest
 from herdsman.serving.app import make_app
 from herdsman.serving.containers import Containers
 from herdsman.serving.gate import Gate
-from herdsman.serving.models import Models, find_models
+from herdsman.serving.models import Models
+from herdsman.serving.places import find_models
 from herdsman.serving.options import ServerOptions
 from herdsman.serving.server import Server
 from herdsman.serving.toolbox import Toolbox

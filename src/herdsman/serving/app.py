@@ -22,7 +22,8 @@ from herdsman.serving.completions import completions
 from herdsman.serving.drawing import log_failure
 from herdsman.serving.gate import Gate
 from herdsman.serving.metrics import Metrics, metrics
-from herdsman.serving.models import Models, Place
+from herdsman.serving.models import Models
+from herdsman.serving.places import Place
 from herdsman.serving.options import ServerOptions
 from herdsman.serving.page import page
 from herdsman.serving.response_store import ResponseStore

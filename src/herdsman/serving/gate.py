@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import ipaddress
 import time
 from collections.abc import Sequence
 from urllib.parse import urlsplit
@@ -17,20 +16,13 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from herdsman.serving.api_error import ApiError
+from herdsman.serving.keys import is_loopback
 from herdsman.serving.options import ServerOptions
 
 OPEN_PATHS = ("/", "/health")
 """Reached without a key: the page, which asks for one, and the sign of life."""
 
 MOST_CALLERS = 4096
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach such an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class Rate:

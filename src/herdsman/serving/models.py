@@ -1,4 +1,4 @@
-"""The models a server offers: found in folders by name, and opened when they are first asked for."""
+"""The models a server offers, each opened when it is first asked for."""
 
 from __future__ import annotations
 
@@ -6,22 +6,19 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 
-from herdsman.errors import InputError, WorkspaceError
+from herdsman.errors import HerdsmanError, InputError
 from herdsman.generation.engine import TokenLogprob
 from herdsman.generation.local import LocalEngine
 from herdsman.generation.service import Service
-from herdsman.model.origin import MODEL, TOKENIZER, is_imported
 from herdsman.model.store import load_model
 from herdsman.safety.guard import Guard
 from herdsman.serving.api_error import ApiError
 from herdsman.serving.options import ServerOptions
+from herdsman.serving.places import Place
 from herdsman.tokens.chat import ChatFormat, chat_format
 from herdsman.tokens.foreign import ForeignTokenizer, load_tokenizer
 from herdsman.tokens.messages import Kind, Message, ToolSpecs
-from herdsman.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -31,72 +28,6 @@ TOKEN_CHARACTERS = 256
 
 READERS = 4
 """Prompts whose log-probabilities are computed at a time."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where one model lies.
-
-    Attributes:
-        root: the herd's folder, or that of the imported model.
-        chats: it was trained to answer, or may have been: whether an imported one has a chat format shows later.
-        guard: folder of the guard that reads along, if any.
-    """
-
-    name: str
-    root: Path
-    model: Path
-    tokenizer: Path
-    chats: bool
-    guard: Path | None = None
-
-    @property
-    def created(self) -> int:
-        """When the model was written, in seconds since 1970."""
-        return int(self.model.stat().st_mtime)
-
-
-def find_models(folders: Sequence[str]) -> dict[str, Place]:
-    """Every model in these folders of herds and of imported models, by the name that requests give.
-
-    A herd gives its chat model, by the folder's name, and its base model, with `-base` behind. `NAME=FOLDER` gives
-    another name.
-
-    Raises:
-        WorkspaceError: there is no model in a folder.
-        InputError: two models have the same name.
-    """
-    found: dict[str, Place] = {}
-    for folder in folders:
-        name, equals, path = folder.rpartition("=")
-        root = Path(path if equals else folder)
-        for place in _models_in(root, name or root.resolve().name):
-            if place.name in found:
-                raise InputError(
-                    f"two models are called {place.name}", where=root, do=f"give one another name: NAME={root}"
-                )
-            found[place.name] = place
-    return found
-
-
-def _models_in(root: Path, name: str) -> list[Place]:
-    if is_imported(root):
-        return [Place(name, root, root / MODEL, root / TOKENIZER, chats=True)]
-    if not root.is_dir():
-        raise WorkspaceError(
-            "there is no herd here", where=root, do="raise one first: herdsman raise recipes/tiny.toml"
-        )
-    space = Workspace(root)
-    tokenizer = space.folder("tokenizer")
-    guard = space.folder("safety") / "guard" if space.manifest("safety") else None
-    places = []
-    if space.manifest("posttrain"):
-        places.append(Place(name, root, space.folder("posttrain") / "model", tokenizer, chats=True, guard=guard))
-    if space.manifest("pretrain"):
-        places.append(Place(f"{name}-base", root, space.folder("pretrain") / "model", tokenizer, chats=False))
-    if not places:
-        raise WorkspaceError("this herd has no model yet", where=root, do="raise it: herdsman raise RECIPE")
-    return places
 
 
 class Opened:
@@ -242,8 +173,7 @@ class Models:
     async def open(self, name: str) -> Opened:
         """
         Raises:
-            ApiError: there is no such model.
-            InputError: its files are damaged.
+            ApiError: there is no such model, or it is damaged.
         """
         place = self.place(name)
         if name in self.opened:
@@ -256,7 +186,13 @@ class Models:
     async def _open(self, place: Place) -> Opened:
         try:
             logger.info("opening %s", place.name)
-            opened = await asyncio.to_thread(Opened.load, place, self._device, self._options)
+            try:
+                opened = await asyncio.to_thread(Opened.load, place, self._device, self._options)
+            except HerdsmanError as error:  # The operator's to mend, who alone may read of the server's files.
+                logger.error("%s cannot be opened: %s", place.name, error)
+                raise ApiError(
+                    503, f"model: {place.name} cannot be opened; the server's log says why", code="model_damaged"
+                ) from error
             self.opened[place.name] = opened
             return opened
         finally:

@@ -3,60 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections.abc import Sequence
-from pathlib import Path
 from types import FrameType
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from herdsman.errors import InputError, MachineError
+from herdsman.errors import MachineError
 from herdsman.serving.app import make_app
-from herdsman.serving.gate import Gate, is_loopback
+from herdsman.serving.gate import Gate
 from herdsman.serving.models import Models
 from herdsman.serving.options import ServerOptions
 from herdsman.serving.toolbox import Toolbox
 
-KEY_VARIABLE = "HERDSMAN_API_KEY"
 HEADER_SECONDS = 15.0
 BACKLOG = 512
-
-
-def read_keys(file: Path | None) -> list[str]:
-    """API keys: a line each of the file, and those of the environment, separated by commas.
-
-    They are not taken from the command line, which every user of a machine can read.
-
-    Raises:
-        InputError: the file cannot be read or holds no key.
-    """
-    keys = os.environ.get(KEY_VARIABLE, "").split(",")
-    if file is not None:
-        try:
-            lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError("cannot be read", where=file, do="give a text file with a key a line") from error
-        if not any(lines):
-            raise InputError("holds no key", where=file, do="write a key a line into it")
-        keys += [line for line in lines if not line.startswith("#")]
-    return [key.strip() for key in keys if key.strip()]
 
 
 def make_server(models: Models, options: ServerOptions, toolbox: Toolbox, keys: Sequence[str] = ()) -> Server:
     """A server that listens already; `run` answers until a signal or `stop`.
 
     Raises:
-        InputError: others could reach it and there is no key.
         MachineError: the address is taken or not this machine's.
     """
-    if not is_loopback(options.host) and not keys:
-        raise InputError(
-            "anybody who reaches this address could use the server",
-            where=f"--host {options.host}",
-            do=f"give it a key: {KEY_VARIABLE}=... or --api-keys FILE",
-        )
     return Server(make_app(models, options, toolbox, keys), options, _listen(options))
 
 

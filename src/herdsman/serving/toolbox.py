@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from herdsman.errors import HerdsmanError
 from herdsman.serving.api_error import ApiError
 from herdsman.serving.containers import Container, Containers
-from herdsman.serving.models import Place
+from herdsman.serving.options import ServerOptions
+from herdsman.serving.places import Place
 from herdsman.serving.response_body import AutoContainer, CallerFunction, CodeTool, ResponseBody
+from herdsman.tools.by_name import make_tools
 from herdsman.tools.tool import Tool
+from herdsman.workspace import Workspace
+
+logger = logging.getLogger(__name__)
 
 KINDS = {"code_interpreter": "python", "web_search": "search", "maths": "maths"}
 """Kinds of tools in the API, and their names on this server."""
@@ -92,6 +99,26 @@ class Toolbox:
         if previous is not None and self.containers.has(previous):
             return self.containers.take(previous, caller)
         return self.containers.add(await asyncio.to_thread(self._make, "python", place), caller)
+
+
+def stocked_toolbox(places: Iterable[Place], options: ServerOptions) -> Toolbox:
+    """The tools that the options name, for each model that they work for: a search needs documents, Python a sandbox."""
+    kinds = [kind for kind, name in KINDS.items() if name in options.tools]
+    offered = {place.name: [kind for kind in kinds if _works(KINDS[kind], place)] for place in places}
+    return Toolbox(offered, _make, Containers(options))
+
+
+def _make(name: str, place: Place) -> Tool:
+    return make_tools([name], Workspace(place.root))[0]
+
+
+def _works(name: str, place: Place) -> bool:
+    try:
+        _make(name, place).close()
+    except HerdsmanError as error:
+        logger.warning("%s is not offered for %s: %s", name, place.name, error)
+        return False
+    return True
 
 
 def kind_of(type: str) -> str:
