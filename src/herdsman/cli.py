@@ -333,16 +333,22 @@ def chat(
     seed: Annotated[int, typer.Option(help="Seed of sampling.")] = 1,
     system: Annotated[str | None, typer.Option(help="A system prompt.")] = None,
     tools: Annotated[
-        str, typer.Option(metavar="LIST", help="Tools that the model may use: of python, search, maths.")
+        str,
+        typer.Option(
+            metavar="LIST", help="Tools that the model may use: of python, search, maths; files of Python functions."
+        ),
     ] = "none",
     files: Annotated[Path, typer.Option(help="Where files that tools make are saved, such as plots.")] = Path(
         "herdsman-files"
     ),
+    weights: Annotated[
+        Literal["auto", "float32", "bfloat16", "int8", "float8"],
+        typer.Option(help="The form of the weights in memory."),
+    ] = "auto",
     guard: Annotated[bool, typer.Option(help="Check prompts and answers with the herd's guard.")] = True,
     json_: Annotated[bool, typer.Option("--json", help="Print events as JSON, a line each, for programs.")] = False,
 ) -> None:
     """Talk to the herd in the terminal; reads questions from a pipe too."""
-    from herdsman.generation.sampling import Sampling
     from herdsman.herd import chat_with
 
     chat_with(
@@ -350,9 +356,13 @@ def chat(
         sys.stdin,
         sys.stdout,
         sys.stdout if sys.stdin.isatty() else sys.stderr,
-        sampling=Sampling(max_new_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed),
+        temperature=temperature,
+        top_p=top_p,
+        max_tokens=max_tokens,
+        seed=seed,
         system=system,
-        tools=_tool_names(tools),
+        tools=[name for name in tools.split(",") if name not in ("", "none")],
+        weights=weights,
         use_guard=guard,
         as_json=json_,
         files=files,

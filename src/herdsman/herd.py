@@ -16,14 +16,12 @@ from herdsman.workspace import Workspace
 
 if TYPE_CHECKING:
     from herdsman.generation.engine import Engine
-    from herdsman.generation.sampling import Sampling
+    from herdsman.generation.runner import Weights
     from herdsman.safety.guard import Guard
-    from herdsman.serving.models import Models, Place
     from herdsman.serving.options import ServerOptions
-    from herdsman.serving.toolbox import Toolbox
+    from herdsman.serving.places import Place
     from herdsman.tokens.foreign import ForeignTokenizer
     from herdsman.tokens.tokenizer import Tokenizer
-    from herdsman.tools.tool import Tool
 
 
 @dataclass
@@ -41,7 +39,7 @@ def open_herd(workspace: Workspace) -> Herd:
     Raises:
         WorkspaceError: post-training has not been finished here.
     """
-    from herdsman.serving.models import find_models
+    from herdsman.serving.places import find_models
 
     place = next(iter(find_models([str(workspace.root)]).values()))
     if not place.chats:
@@ -51,7 +49,7 @@ def open_herd(workspace: Workspace) -> Herd:
     return _open(place)
 
 
-def _open(place: Place) -> Herd:
+def _open(place: Place, weights: Weights = "float32") -> Herd:
     from herdsman.generation.local import LocalEngine
     from herdsman.model.store import load_model
     from herdsman.recipe import MachineOptions
@@ -61,7 +59,9 @@ def _open(place: Place) -> Herd:
 
     tokenizer = load_tokenizer(place.tokenizer)
     model = load_model(place.model, resolve_device(MachineOptions()))
-    return Herd(LocalEngine(model, tokenizer), tokenizer, Guard.load(place.guard) if place.guard else None)
+    return Herd(
+        LocalEngine(model, tokenizer, weights=weights), tokenizer, Guard.load(place.guard) if place.guard else None
+    )
 
 
 def chat_with(
@@ -70,9 +70,13 @@ def chat_with(
     output: TextIO,
     notes: TextIO,
     *,
-    sampling: Sampling,
+    temperature: float = 0.6,
+    top_p: float = 0.9,
+    max_tokens: int = 400,
+    seed: int = 1,
     system: str | None = None,
     tools: Sequence[str] = (),
+    weights: Weights = "auto",
     use_guard: bool = True,
     as_json: bool = False,
     files: Path = Path("herdsman-files"),
@@ -83,7 +87,8 @@ def chat_with(
         folders: as `herdsman serve` takes them.
         output: where answers go; with `as_json` every event, a line each.
         notes: where tool calls and their results are shown.
-        tools: of python, search and maths, what the model may call.
+        tools: of python, search and maths, and of files of Python functions, what the model may call.
+        weights: the form in which the models' weights are computed with.
         files: folder for what tools make, such as plots.
 
     Raises:
@@ -91,16 +96,19 @@ def chat_with(
         InputError: over a pipe, a question does not fit into the model's context.
         MachineError: a tool does not work on this machine.
     """
-    from herdsman.serving.dialog import Dialog, Speaker
-    from herdsman.serving.models import find_models
-    from herdsman.serving.terminal import chat
-    from herdsman.serving.terminal_output import Lines, Screen
-    from herdsman.tokens.chat import ChatFormat, chat_format
+    from herdsman.serving.places import find_models
 
     places = find_models(folders)
 
+    from herdsman.generation.sampling import Sampling  # torch comes with what follows: mistakes are told of before
+    from herdsman.serving.dialog import Dialog, Speaker
+    from herdsman.serving.terminal import chat
+    from herdsman.serving.terminal_output import Lines, Screen
+    from herdsman.tokens.chat import ChatFormat, chat_format
+    from herdsman.tools.by_name import make_tools
+
     def open_speaker(place: Place) -> Speaker:
-        herd = _open(place)
+        herd = _open(place, weights)
         guard = herd.guard if use_guard else None
         format: ChatFormat | None = None
         with suppress(InputError):  # It came with no chat template, or a broken one: it goes on with a text.
@@ -114,23 +122,17 @@ def chat_with(
         )
 
     first = next(iter(places.values()))
+    workspace = Workspace(first.root)
+    sampling = Sampling(max_new_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
     dialog = Dialog(open_speaker(first), sampling, system)
     models = {name: partial(open_speaker, place) for name, place in places.items()}
     shown = Lines(output, files) if as_json else Screen(output, notes, files)
     try:
-        dialog.tools = _make_tools(tools, first.root)
-        chat(dialog, input, output, shown, models, lambda names: _make_tools(names, first.root))
+        dialog.tools = make_tools(tools, workspace)
+        chat(dialog, input, output, shown, models, lambda names: make_tools(names, workspace))
     finally:
         for tool in dialog.tools:
             tool.close()
-
-
-def _make_tools(names: Sequence[str], root: Path) -> list[Tool]:
-    if not names:
-        return []
-    from herdsman.tools.making import make_tools
-
-    return make_tools(names, Workspace(root))
 
 
 def serve_models(folders: Sequence[str], options: ServerOptions, keys_file: Path | None) -> None:

@@ -182,8 +182,8 @@ def test_command_line(foreign: Path, tmp_path: Path, herdsman: Herdsman) -> None
     herd = open_herd(Workspace(tmp_path / "out"))
     prompt = herd.tokenizer.encode("The with")
     output = io.StringIO()
-    asked, sampling = [str(tmp_path / "out")], Sampling(5, temperature=0)
-    chat_with(asked, io.StringIO("The with\n"), output, output, sampling=sampling)
+    asked = [str(tmp_path / "out")]
+    chat_with(asked, io.StringIO("The with\n"), output, output, temperature=0, max_tokens=5)
     assert output.getvalue() == herd.engine.generate([prompt], settings)[0].text + "\n"
     with pytest.raises(InputError, match="it takes no system message"):
-        chat_with(asked, io.StringIO(), output, output, sampling=sampling, system="Be brief.")
+        chat_with(asked, io.StringIO(), output, output, system="Be brief.")

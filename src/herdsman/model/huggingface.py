@@ -6,7 +6,7 @@ and only change their names. (Meta's checkpoints and GGUF interleave the pairs: 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -258,7 +258,13 @@ def _shards(folder: Path) -> list[tuple[Path, set[str] | None]]:
     return [(folder / file, {name for name, place in table.items() if place == file}) for file in files]
 
 
-def write_weights(source: Path, folder: Path, dtype: Dtype = "float32", shard_bytes: int = SHARD_BYTES) -> None:
+def write_weights(
+    source: Path,
+    folder: Path,
+    dtype: Dtype = "float32",
+    shard_bytes: int = SHARD_BYTES,
+    on_progress: Callable[[int], object] = lambda parameters: None,
+) -> None:
     """Writes `model.safetensors`, or shards and their index if it were larger than `shard_bytes`.
 
     At most one shard is in memory. The same weights give the same bytes.
@@ -267,6 +273,7 @@ def write_weights(source: Path, folder: Path, dtype: Dtype = "float32", shard_by
         source: a file of weights by our names, as `model.store` writes it.
         folder: an existing folder.
         dtype: type the weights are rounded to.
+        on_progress: called with the number of parameters that have just been written.
 
     Raises:
         InputError: a weight is too large for float16.
@@ -292,6 +299,7 @@ def write_weights(source: Path, folder: Path, dtype: Dtype = "float32", shard_by
                 if not torch.isfinite(weight).all():
                     raise InputError(f"{name} holds a number that {dtype} cannot", where=source, do="use bfloat16")
             save_file(state, folder / file, metadata={"format": "pt"})
+            on_progress(sum(weight.numel() for weight in state.values()))
     if len(shards) > 1:
         places = {name: file for file, names in zip(files, shards, strict=True) for name in names}
         write_json(folder / INDEX, {"metadata": {"total_size": sum(sizes.values())}, "weight_map": places})

@@ -63,7 +63,7 @@ def export_model(
         raise InputError("there is something here already", where=out, do="choose a new place with --out")
     found = _find(root, stage)
     if to == "hf":
-        huggingface.export(found.model, found.tokenizer, out, dtype=DTYPES[type], chats=found.chats)
+        huggingface.export(found.model, found.tokenizer, out, dtype=DTYPES[type], chats=found.chats, progress=progress)
     elif to == "gguf":
         if out.is_dir() or out.suffix != ".gguf":
             raise InputError("this is no name of a GGUF file", where=out, do="let --out end in .gguf")

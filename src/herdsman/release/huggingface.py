@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from herdsman.files import atomic_folder, write_json, write_text
+from herdsman.model.count import count_parameters
 from herdsman.model.huggingface import SHARD_BYTES, Dtype, to_config, write_weights
 from herdsman.model.options import ModelOptions
 from herdsman.model.store import WEIGHTS, read_config
+from herdsman.progress import SILENT, Progress
 from herdsman.release.protocol import Protocol, protocol_of
 from herdsman.tokens.foreign import load_tokenizer
 
@@ -23,6 +25,7 @@ def export(
     dtype: Dtype = "float32",
     shard_bytes: int = SHARD_BYTES,
     chats: bool = True,
+    progress: Progress = SILENT,
 ) -> None:
     """Writes the folder whole or not at all; the same model gives the same bytes.
 
@@ -43,7 +46,9 @@ def export(
     protocol = protocol_of(tokenizer, chats)
     generation = {"do_sample": True, "temperature": temperature, "top_p": top_p}
     with atomic_folder(out) as folder:
-        write_weights(model_folder / WEIGHTS, folder, dtype, shard_bytes)
+        parameters = count_parameters(model, vocab_size).total
+        with progress.task("export", total=parameters, unit="parameters") as task:
+            write_weights(model_folder / WEIGHTS, folder, dtype, shard_bytes, task.advance)
         write_json(folder / "config.json", to_config(model, vocab_size, dtype) | _ids(protocol))
         write_json(folder / "generation_config.json", generation | _ids(protocol))
         shutil.copyfile(tokenizer_folder / "tokenizer.json", folder / "tokenizer.json")

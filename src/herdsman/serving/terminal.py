@@ -25,7 +25,7 @@ HELP = """/help            this list
 /reset           forget the dialog
 /retry           answer the last question again
 /set KEY=VALUE   change how answers are drawn, such as temperature=0.2; without KEY show it
-/tools NAMES     let the model use python, search, maths (none: no tool); without NAMES show what it uses
+/tools NAMES     let the model use these: of python, search, maths; none; without NAMES show what it uses
 /model NAME      go on with another model; without NAME list them
 /save FILE       write the dialog to a file
 /load FILE       go on with a dialog that was saved
@@ -148,7 +148,7 @@ class _Commands:
 
     def _tools(self, argument: str) -> str:
         if argument:
-            names = [] if argument == "none" else argument.replace(",", " ").split()
+            names = [name.strip() for name in argument.split(",") if name.strip() not in ("", "none")]
             made = self.make_tools(names)
             for tool in self.dialog.tools:
                 tool.close()
