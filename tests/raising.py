@@ -17,7 +17,7 @@ import psutil
 
 from herdsman.events import EVENTS, read_events
 
-DATA_STAGES = ("pages", "documents", "tokenizer", "tokens")
+DATA_STAGES = ("pages", "documents", "tokenizer", "tokens", "search")
 
 
 class Raise:

@@ -29,7 +29,7 @@ def one_sentence(result: subprocess.CompletedProcess[str]) -> str:
 
 def test_help_of_every_command(herdsman: Herdsman) -> None:
     assert "raise" in herdsman("--help").stdout
-    for command in ("raise", "join", "plan", "status", "report", "inspect", "import", "chat", "doctor"):
+    for command in ("raise", "join", "plan", "status", "report", "inspect", "import", "export", "chat", "doctor"):
         result = herdsman(command, "--help")
         assert result.returncode == 0
         assert "Usage" in result.stdout
@@ -64,7 +64,7 @@ def test_mistakes(
 
 
 def test_empty_workspace_says_what_to_do(herdsman: Herdsman, tmp_path: Path) -> None:
-    assert "no chat model yet" in one_sentence(herdsman("chat", tmp_path))
+    assert "this herd has no model yet" in one_sentence(herdsman("chat", tmp_path))
     assert "documents stage is not finished" in one_sentence(herdsman("inspect", tmp_path, "dropped"))
     assert "choose from dropped" in one_sentence(herdsman("inspect", tmp_path, "everything"))
     assert "next: pages" in herdsman("status", tmp_path).stdout

@@ -15,8 +15,8 @@ GROUND = {
     "package_index", "transfer", "fasttext_file",
 }  # fmt: skip
 FOLDERS = (
-    "pages", "documents", "tokens", "model", "training", "cluster", "generation", "evaluation", "synthesis",
-    "posttraining", "safety", "release",
+    "pages", "documents", "tokens", "model", "training", "cluster", "generation", "tools", "evaluation", "synthesis",
+    "posttraining", "safety", "release", "serving",
 )  # fmt: skip
 ROOF = {
     "recipe",

@@ -126,7 +126,7 @@ def test_fingerprints_follow_the_journey() -> None:
     assert one["pages"] == two["pages"] != base["pages"]
     changed = fingerprints(load_recipe(tiny, ["pretrain.peak_learning_rate=1e-3"]))
     same = {name for name in STAGE_NAMES if changed[name] == base[name]}
-    assert same == {"pages", "documents", "tokenizer", "tokens"}
+    assert same == {"pages", "documents", "tokenizer", "tokens", "search"}
     assert not {n for n, f in fingerprints(load_recipe(tiny, ["seed=2"])).items() if f == base[n]}
 
 

@@ -21,6 +21,7 @@ from herdsman.posttraining.options import PosttrainOptions
 from herdsman.release.options import ReleaseOptions
 from herdsman.safety.options import SafetyOptions
 from herdsman.tokens.options import TokenizerOptions, TokensOptions
+from herdsman.tools.options import SearchOptions
 from herdsman.training.options import PretrainOptions
 
 
@@ -67,6 +68,7 @@ class Recipe(Options):
     documents: DocumentsOptions = Field(DocumentsOptions(), description="From pages to clean documents and their mix.")
     tokenizer: TokenizerOptions = Field(TokenizerOptions(), description="The byte-level BPE vocabulary.")
     tokens: TokensOptions = Field(TokensOptions(), description="Packed token streams.")
+    search: SearchOptions = Field(SearchOptions(), description="The index that chat models search.")
     model: ModelOptions = Field(description="Dimensions of the decoder.")
     pretrain: PretrainOptions = Field(description="The schedule of pretraining and annealing.")
     posttrain: PosttrainOptions = Field(PosttrainOptions(), description="One round of post-training.")

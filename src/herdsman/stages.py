@@ -89,6 +89,12 @@ def _tokens(recipe: Recipe, work: Work) -> None:
     pack(recipe.tokens, work)
 
 
+def _search(recipe: Recipe, work: Work) -> None:
+    from herdsman.tools.make_index import make_index
+
+    make_index(recipe.search, work)
+
+
 def _pretrain(recipe: Recipe, work: Work) -> None:
     if recipe.machine.processes == 1 and recipe.machine.nodes == "1":
         train_base(recipe, work, resolve_device(recipe.machine))
@@ -102,7 +108,7 @@ def train_base(recipe: Recipe, work: Work, device: torch.device) -> None:
     """The training of the `pretrain` stage, on this process or on every rank of a group."""
     from herdsman.documents.store import read_documents
     from herdsman.evaluation.needle import hide_needles
-    from herdsman.generation.engine import Engine
+    from herdsman.generation.local import LocalEngine
     from herdsman.generation.sampling import Sampling
     from herdsman.tokens.tokenizer import Tokenizer
     from herdsman.training.pretrain import pretrain
@@ -114,7 +120,7 @@ def train_base(recipe: Recipe, work: Work, device: torch.device) -> None:
             max_new_tokens=60, temperature=0.6, top_p=0.9, seed=recipe.seed, stop_ids=tokenizer.stop_ids
         )
         ids = [[tokenizer.bos, *tokenizer.encode(prompt)] for prompt in prompts]
-        return [completion.text for completion in Engine(model, tokenizer).generate(ids, sampling)]
+        return [completion.text for completion in LocalEngine(model, tokenizer).generate(ids, sampling)]
 
     def needles(length: int) -> list[tuple[list[int], list[int]]]:
         texts = (row["text"] for row in read_documents(work.inputs["documents"], "held_out", ["text"]))
@@ -169,6 +175,10 @@ JOURNEY: tuple[Stage, ...] = (
     Stage(
         "tokens", ("documents", "tokenizer"), 2, lambda r: r.tokens.model_dump(), _tokens,
         lambda c, m: f"{c['tokens']:,} tokens in {c['streams']} streams",
+    ),
+    Stage(
+        "search", ("documents",), 1, lambda r: r.search.model_dump(), _search,
+        lambda c, m: f"{c['passages']:,} passages of {c['documents']:,} documents, {c['bytes'] / 1e6:,.1f} MB",
     ),
     Stage(
         "pretrain",

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
-from tests.serving import running
+from tests.local_server import running
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

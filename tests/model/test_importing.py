@@ -14,7 +14,7 @@ import torch
 
 from herdsman.errors import InputError
 from herdsman.files import read_json, sha256_file
-from herdsman.generation.engine import Engine
+from herdsman.generation.local import LocalEngine
 from herdsman.generation.sampling import Sampling
 from herdsman.herd import chat_with, open_herd
 from herdsman.model.importing import import_model
@@ -81,7 +81,7 @@ def test_a_folder_with_a_foreign_vocabulary(foreign: Path, tmp_path: Path) -> No
         torch.tensor([prompt]), max_new_tokens=40, do_sample=False, pad_token_id=0, eos_token_id=-1
     )
     sampling = Sampling(40, temperature=0, stop_ids=frozenset())
-    assert Engine(model, ours).generate([prompt], sampling)[0].ids == greedy[0, len(prompt) :].tolist()
+    assert LocalEngine(model, ours).generate([prompt], sampling)[0].ids == greedy[0, len(prompt) :].tolist()
 
 
 def test_an_export_of_a_herd_comes_back_as_it_was(llama3: Path, tmp_path: Path) -> None:
@@ -182,8 +182,8 @@ def test_command_line(foreign: Path, tmp_path: Path, herdsman: Herdsman) -> None
     herd = open_herd(Workspace(tmp_path / "out"))
     prompt = herd.tokenizer.encode("The with")
     output = io.StringIO()
-    sampling = {"temperature": 0, "top_p": 1.0, "max_tokens": 5, "seed": 1}
-    chat_with(Workspace(tmp_path / "out"), io.StringIO("The with\n"), output, **sampling, system=None, use_guard=True)
+    asked = [str(tmp_path / "out")]
+    chat_with(asked, io.StringIO("The with\n"), output, output, temperature=0, max_tokens=5)
     assert output.getvalue() == herd.engine.generate([prompt], settings)[0].text + "\n"
     with pytest.raises(InputError, match="it takes no system message"):
-        chat_with(Workspace(tmp_path / "out"), io.StringIO(), output, **sampling, system="Be brief.", use_guard=True)
+        chat_with(asked, io.StringIO(), output, output, system="Be brief.")

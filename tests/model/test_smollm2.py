@@ -9,12 +9,15 @@ import pytest
 import torch
 
 from herdsman.artifacts import Artifact, fetch, read_member
-from herdsman.generation.engine import Engine
+from herdsman.generation.local import LocalEngine
 from herdsman.generation.sampling import Sampling
 from herdsman.model.importing import import_model
 from herdsman.model.origin import Origin
 from herdsman.model.store import load_model
+from herdsman.release.export import export_model
 from herdsman.tokens.foreign import ForeignTokenizer, load_tokenizer
+from tests.llama_cpp import LlamaCpp
+from tests.tokens.material import ADVERSARIAL
 
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
@@ -47,8 +50,8 @@ def origin(source: Path) -> Origin:
 
 
 @pytest.fixture(scope="module")
-def engine(source: Path, origin: Origin) -> Engine:
-    return Engine(load_model(source / "ours" / "model"), load_tokenizer(source / "ours" / "tokenizer"))
+def engine(source: Path, origin: Origin) -> LocalEngine:
+    return LocalEngine(load_model(source / "ours" / "model"), load_tokenizer(source / "ours" / "tokenizer"))
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +66,7 @@ def test_its_dimensions(origin: Origin) -> None:
     assert (origin.vocab_size, origin.licence, origin.llama3_tokenizer) == (49_152, "apache-2.0", False)
 
 
-def test_its_tokenizer_equals_that_of_llama_cpp(engine: Engine) -> None:
+def test_its_tokenizer_equals_that_of_llama_cpp(engine: LocalEngine) -> None:
     tokenizer = engine.tokenizer
     assert isinstance(tokenizer, ForeignTokenizer)
     assert tokenizer.encode(HOSTILE) == HOSTILE_IDS
@@ -71,7 +74,7 @@ def test_its_tokenizer_equals_that_of_llama_cpp(engine: Engine) -> None:
     assert (tokenizer.beginning, tokenizer.stop_ids) == ([], {2})
 
 
-def test_its_logits_and_its_text_equal_those_of_transformers(engine: Engine, peer: Any) -> None:
+def test_its_logits_and_its_text_equal_those_of_transformers(engine: LocalEngine, peer: Any) -> None:
     ids = torch.tensor([engine.tokenizer.encode(TEXT)])
     with torch.no_grad():
         ours, theirs = engine.model.logits(engine.model(ids)), peer(ids).logits
@@ -84,7 +87,7 @@ def test_its_logits_and_its_text_equal_those_of_transformers(engine: Engine, pee
     assert engine.tokenizer.decode(greedy) == completion.text
 
 
-def test_it_knows_the_capital_of_france(engine: Engine) -> None:
+def test_it_knows_the_capital_of_france(engine: LocalEngine) -> None:
     """Asked in its own chat format, ids put together by hand."""
     tokenizer = engine.tokenizer
     start, end, line = 1, 2, tokenizer.encode("\n")
@@ -93,3 +96,13 @@ def test_it_knows_the_capital_of_france(engine: Engine) -> None:
     answer = engine.generate([prompt], Sampling(20, temperature=0))[0]
     assert answer.text == "The capital of France is Paris."
     assert answer.stopped
+
+
+def test_llama_cpp_reads_and_writes_the_export_as_we_do(source: Path, engine: LocalEngine) -> None:
+    path = export_model(source / "ours", "gguf", source / "again.gguf", "f16")[0]
+    llama_cpp = LlamaCpp(path)
+    for text in (TEXT, HOSTILE, *ADVERSARIAL.values()):
+        assert llama_cpp.encode(text) == engine.tokenizer.encode(text)
+    prompts = [engine.tokenizer.encode(text) for text in ("Gravity is", "def area(radius):", "Water boils at")]
+    for prompt, completion in zip(prompts, engine.generate(prompts, Sampling(24, temperature=0)), strict=True):
+        assert [id for id in llama_cpp.greedy(prompt, 24) if id != 2] == completion.ids

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from tests.serving import running
+from tests.local_server import running
 
 Reply = tuple[int, dict[str, str], bytes]
 

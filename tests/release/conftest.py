@@ -12,7 +12,7 @@ from herdsman.model.options import ModelOptions
 from herdsman.model.store import save_model
 from herdsman.tokens.learn import train
 from herdsman.tokens.tokenizer import Tokenizer
-from herdsman.tokens.vocabulary import HUGGINGFACE_FILE, MODEL_FILE, SPECIAL_FILE, write_huggingface, write_ranks
+from herdsman.tokens.vocabulary import HUGGINGFACE_FILE, MODEL_FILE, SPECIAL_FILE, Ranks, write_huggingface, write_ranks
 
 TEXTS = [
     "The with statement opens a file and closes it, even if an error occurs.",
@@ -26,8 +26,12 @@ TEXTS = [
 @pytest.fixture(scope="session")
 def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tokenizer stage's folder with about 400 BPE tokens."""
-    folder = tmp_path_factory.mktemp("tokenizer")
-    ranks = train(TEXTS * 20, 400)
+    return write_vocabulary(tmp_path_factory.mktemp("tokenizer"), train(TEXTS * 20, 400))
+
+
+def write_vocabulary(folder: Path, ranks: Ranks) -> Path:
+    """What the tokenizer stage leaves."""
+    folder.mkdir(exist_ok=True)
     write_ranks(folder / MODEL_FILE, ranks)
     write_huggingface(folder / HUGGINGFACE_FILE, ranks)
     write_json(folder / SPECIAL_FILE, Tokenizer(ranks).special)

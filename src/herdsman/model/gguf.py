@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,11 @@ NAMES = NameMap(
         "output.weight": "output.weight",
     }
 )
+ARCHITECTURE = "llama"
 ROPE_FACTORS = "rope_freqs.weight"
 """Tensor [head_width / 2] that divides each rotary frequency: how GGUF stores Llama 3.1's scaling."""
+SCALING_KEY = "herdsman.rope_scaling."
+"""Our own metadata: the numbers behind the factors, by their names in `RopeScaling`."""
 
 
 class _Reader(gguf.GGUFReader):
@@ -126,7 +130,7 @@ class GgufFile:
     def _refuse_others(self) -> None:
         """By what a file is no dense Llama in one piece: keys and the values they may have."""
         allowed = {
-            "general.architecture": ("llama",),
+            "general.architecture": (ARCHITECTURE,),
             "split.count": (None, 0, 1),
             "llama.expert_count": (None, 0),
             "llama.attention.sliding_window": (None, 0),
@@ -182,7 +186,7 @@ class GgufFile:
         return value
 
     def _rope_scaling(self, plain: ModelOptions) -> RopeScaling | None:
-        """Llama 3.1's scaling, told by its factors: the file does not name its four numbers.
+        """Llama 3.1's scaling, told by its factors: of the files that exist only ours name its four numbers.
 
         Only the stretch differs between the models that Meta published, and the slowest frequency shows it.
         """
@@ -191,9 +195,10 @@ class GgufFile:
         factors = torch.from_numpy(self._dequantised(ROPE_FACTORS)).double()
         if (factors == 1).all():
             return None
-        stretch = _decimal(float(factors.max()))
-        if stretch > 1:
-            scaling = RopeScaling(factor=stretch)
+        keys = {key: self.get(SCALING_KEY + key) for key in RopeScaling.model_fields}
+        named = {key: _decimal(value) for key, value in keys.items() if isinstance(value, float)}
+        with suppress(ValidationError):  # A factor of 1 or less, and damaged keys of ours.
+            scaling = RopeScaling.model_validate({"factor": _decimal(float(factors.max()))} | named)
             scaled = rope_frequencies(plain.model_copy(update={"rope_scaling": scaling}))
             expected = rope_frequencies(plain) / scaled
             if factors.shape == expected.shape and torch.allclose(factors, expected, rtol=1e-5):

@@ -1,17 +1,21 @@
-"""The vocabulary of a GGUF file as a `tokenizer.json`: it lists tokens and merges and only names the splitting rule."""
+"""The vocabulary of a GGUF file as a `tokenizer.json` and back: it lists tokens and merges and only names the splitting
+rule, so only those rules can be told that llama.cpp has a name for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import gguf
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from herdsman.errors import InputError
 from herdsman.model.gguf import GgufFile
 from herdsman.tokens.vocabulary import SPLIT_PATTERN
 
-NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
+NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
 STOP_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
 
 
@@ -50,7 +54,7 @@ def tokenizer_json(file: GgufFile) -> str:
     if len(set(tokens)) != len(tokens) or len(tokens) != file.vocab_size:
         raise _not_whole(file)
     try:
-        tokenizer = _byte_level(file, tokens) if kind == "gpt2" else _sentencepiece(file, tokens, types)
+        tokenizer = _byte_level(file, tokens, types) if kind == "gpt2" else _sentencepiece(file, tokens, types)
     except InputError:
         raise
     except Exception as error:  # The library raises nothing narrower for merges of unknown tokens.
@@ -79,7 +83,7 @@ def stop_ids(file: GgufFile) -> frozenset[int]:
     return frozenset(id for id in named if id is not None)
 
 
-def _byte_level(file: GgufFile, tokens: Sequence[str]) -> Tokenizer:
+def _byte_level(file: GgufFile, tokens: Sequence[str], types: Sequence[int]) -> Tokenizer:
     """GPT-2's kind, and Llama 3's: merges are listed in their order."""
     rule, merges = file.get("tokenizer.ggml.pre"), file.get("tokenizer.ggml.merges")
     if rule not in SPLITS:
@@ -87,7 +91,7 @@ def _byte_level(file: GgufFile, tokens: Sequence[str]) -> Tokenizer:
     if not isinstance(merges, list):
         raise _not_whole(file)
     split, ignore_merges = SPLITS[rule]
-    ids = {token: id for id, token in enumerate(tokens)}
+    ids = {token: id for id, token in enumerate(tokens) if types[id] != UNUSED}
     pairs = [tuple(merge.split(" ")) for merge in merges]
     tokenizer = Tokenizer(models.BPE(vocab=ids, merges=pairs, ignore_merges=ignore_merges))
     tokenizer.pre_tokenizer = split()
@@ -117,6 +121,63 @@ def _sentencepiece(file: GgufFile, tokens: Sequence[str], types: Sequence[int]) 
     tokenizer.normalizer = normalizers.Sequence(marks)
     tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     return tokenizer
+
+
+def add_vocabulary(writer: gguf.GGUFWriter, tokenizer_json: str, rows: int, where: Path) -> None:
+    """Adds tokens, merges and the name of the splitting rule of a byte-level vocabulary to a file that is written.
+
+    Args:
+        tokenizer_json: text of a `tokenizer.json`.
+        rows: of the model's embedding; those without a token are listed as unused.
+        where: the tokenizer's folder, for complaints.
+
+    Raises:
+        InputError: llama.cpp has no name for this vocabulary's rules, so it would give other ids.
+    """
+    parsed: dict[str, Any] = json.loads(Tokenizer.from_str(tokenizer_json).to_str())
+    model, added = parsed["model"], {token["id"]: token for token in parsed["added_tokens"]}
+    rule = _rule_of(parsed)
+    trimmed = any(token["lstrip"] or token["rstrip"] or token["single_word"] for token in added.values())
+    if rule is None or trimmed:
+        raise InputError(
+            "llama.cpp knows no such vocabulary (it knows byte-level BPE split as by Llama 3, SmolLM or GPT-2, without "
+            "normalisation)",
+            where=where,
+            do="export with --to hf",
+        )
+    tokens, types = [f"[PAD{id}]" for id in range(rows)], [UNUSED] * rows
+    for token, id in model["vocab"].items():
+        tokens[id], types[id] = token, NORMAL
+    for id, token in added.items():
+        tokens[id], types[id] = token["content"], CONTROL if token["special"] else USER_DEFINED
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(rule)
+    writer.add_token_list(tokens)
+    writer.add_token_types(types)
+    writer.add_token_merges([" ".join(merge) for merge in model["merges"]])
+
+
+def _rule_of(parsed: Mapping[str, Any]) -> str | None:
+    """llama.cpp's name for the way from a text to tokens in a `tokenizer.json`, or None."""
+    model = parsed["model"]
+    plain = parsed["normalizer"] is None and not any(
+        model.get(key) for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
+    )
+    if model["type"] != "BPE" or not plain or not model["merges"]:
+        return None
+    for name, (split, ignore_merges) in SPLITS.items():
+        example = Tokenizer(models.BPE())
+        example.pre_tokenizer = split()
+        expected = json.loads(example.to_str())["pre_tokenizer"]
+        if _steps(parsed["pre_tokenizer"]) == _steps(expected) and model["ignore_merges"] == ignore_merges:
+            return name
+    return None
+
+
+def _steps(pre_tokenizer: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """The steps of a splitting rule, without what only moves the places in the text that they report."""
+    steps = (pre_tokenizer or {}).get("pretokenizers", [pre_tokenizer or {}])
+    return [{key: value for key, value in step.items() if key != "trim_offsets"} for step in steps]
 
 
 def _unknown(file: GgufFile, key: str, value: object, known: Sequence[str]) -> InputError:

@@ -6,7 +6,7 @@ and only change their names. (Meta's checkpoints and GGUF interleave the pairs: 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,7 +40,7 @@ NAMES = NameMap(
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 5_000_000_000
 """Largest file of weights, as in transformers."""
-Dtype = Literal["float32", "bfloat16"]
+Dtype = Literal["float32", "bfloat16", "float16"]
 
 # What `LlamaForCausalLM` can be told in config.json and this decoder does not do; each key and its only allowed value.
 PLAIN: dict[str, Any] = {
@@ -258,7 +258,13 @@ def _shards(folder: Path) -> list[tuple[Path, set[str] | None]]:
     return [(folder / file, {name for name, place in table.items() if place == file}) for file in files]
 
 
-def write_weights(source: Path, folder: Path, dtype: Dtype = "float32", shard_bytes: int = SHARD_BYTES) -> None:
+def write_weights(
+    source: Path,
+    folder: Path,
+    dtype: Dtype = "float32",
+    shard_bytes: int = SHARD_BYTES,
+    on_progress: Callable[[int], object] = lambda parameters: None,
+) -> None:
     """Writes `model.safetensors`, or shards and their index if it were larger than `shard_bytes`.
 
     At most one shard is in memory. The same weights give the same bytes.
@@ -267,8 +273,12 @@ def write_weights(source: Path, folder: Path, dtype: Dtype = "float32", shard_by
         source: a file of weights by our names, as `model.store` writes it.
         folder: an existing folder.
         dtype: type the weights are rounded to.
+        on_progress: called with the number of parameters that have just been written.
+
+    Raises:
+        InputError: a weight is too large for float16.
     """
-    kind = {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
+    kind: torch.dtype = getattr(torch, dtype)
     with safe_open(source, framework="pt") as weights:
         ours = {NAMES.theirs(name): name for name in weights.keys()}  # noqa: SIM118 (not a dict)
         sizes = {
@@ -285,7 +295,11 @@ def write_weights(source: Path, folder: Path, dtype: Dtype = "float32", shard_by
         files = [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
         for file, names in zip(files if len(shards) > 1 else [WEIGHTS], shards, strict=True):
             state = {name: weights.get_tensor(ours[name]).to(kind) for name in names}
+            for name, weight in state.items():
+                if not torch.isfinite(weight).all():
+                    raise InputError(f"{name} holds a number that {dtype} cannot", where=source, do="use bfloat16")
             save_file(state, folder / file, metadata={"format": "pt"})
+            on_progress(sum(weight.numel() for weight in state.values()))
     if len(shards) > 1:
         places = {name: file for file, names in zip(files, shards, strict=True) for name in names}
         write_json(folder / INDEX, {"metadata": {"total_size": sum(sizes.values())}, "weight_map": places})

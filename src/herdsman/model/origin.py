@@ -45,7 +45,7 @@ class Origin:
         vocabulary = (
             "in Llama 3's form: it is used as a herd's own, in Llama 3's chat format"
             if self.llama3_tokenizer
-            else "of another form than Llama 3's: the model goes on with a text, its own chat format is not used"
+            else "of another form than Llama 3's: it is kept as it is, with the chat format that came with it, if any"
         )
         return (
             f"{self.name or self.source}: {self.parameters:,} parameters, {model.layers} layers, width {model.dim:,}, "

@@ -6,12 +6,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from herdsman.files import atomic_folder, read_json, write_json, write_text
+from herdsman.files import atomic_folder, write_json, write_text
+from herdsman.model.count import count_parameters
 from herdsman.model.huggingface import SHARD_BYTES, Dtype, to_config, write_weights
 from herdsman.model.options import ModelOptions
-from herdsman.model.store import CONFIG, WEIGHTS
-from herdsman.release.chat_template import CHAT_TEMPLATE
-from herdsman.tokens.tokenizer import Tokenizer
+from herdsman.model.store import WEIGHTS, read_config
+from herdsman.progress import SILENT, Progress
+from herdsman.release.protocol import Protocol, protocol_of
+from herdsman.tokens.foreign import load_tokenizer
 
 
 def export(
@@ -22,54 +24,51 @@ def export(
     top_p: float = 0.9,
     dtype: Dtype = "float32",
     shard_bytes: int = SHARD_BYTES,
+    chats: bool = True,
+    progress: Progress = SILENT,
 ) -> None:
     """Writes the folder whole or not at all; the same model gives the same bytes.
 
     Args:
         model_folder: `config.json` and `model.safetensors` as `model.store` writes them.
-        tokenizer_folder: the tokenizer stage's folder.
+        tokenizer_folder: the tokenizer stage's folder, or that of an imported model.
         out: folder to make, replaced if it exists.
         temperature, top_p: defaults of `generation_config.json`, as in Meta's code (recipe sheet 7.4).
         dtype: type the weights are rounded to.
         shard_bytes: largest file of weights.
+        chats: it is a chat model; a base model gets no chat template and ends where a text does.
+
+    Raises:
+        InputError: a folder holds no model or no tokenizer.
     """
-    config = read_json(model_folder / CONFIG)
-    model, vocab_size = ModelOptions(**config["model"]), int(config["vocab_size"])
-    tokenizer = Tokenizer.load(tokenizer_folder)
+    model, vocab_size, _ = read_config(model_folder)
+    tokenizer = load_tokenizer(tokenizer_folder)
+    protocol = protocol_of(tokenizer, chats)
+    generation = {"do_sample": True, "temperature": temperature, "top_p": top_p}
     with atomic_folder(out) as folder:
-        write_weights(model_folder / WEIGHTS, folder, dtype, shard_bytes)
-        write_json(folder / "config.json", model_config(model, vocab_size, tokenizer, dtype))
-        write_json(folder / "generation_config.json", generation_config(tokenizer, temperature, top_p))
+        parameters = count_parameters(model, vocab_size).total
+        with progress.task("export", total=parameters, unit="parameters") as task:
+            write_weights(model_folder / WEIGHTS, folder, dtype, shard_bytes, task.advance)
+        write_json(folder / "config.json", to_config(model, vocab_size, dtype) | _ids(protocol))
+        write_json(folder / "generation_config.json", generation | _ids(protocol))
         shutil.copyfile(tokenizer_folder / "tokenizer.json", folder / "tokenizer.json")
-        write_json(folder / "tokenizer_config.json", tokenizer_config(model, tokenizer))
-        write_json(folder / "special_tokens_map.json", _special_tokens(tokenizer))
-        write_text(folder / "chat_template.jinja", CHAT_TEMPLATE)
+        write_json(folder / "tokenizer_config.json", _tokenizer_config(model, protocol))
+        write_json(folder / "special_tokens_map.json", protocol.special_tokens)
+        if protocol.chat_template:
+            write_text(folder / "chat_template.jinja", protocol.chat_template)
 
 
-def model_config(model: ModelOptions, vocab_size: int, tokenizer: Tokenizer, dtype: Dtype) -> dict[str, Any]:
-    return to_config(model, vocab_size, dtype) | {
-        "bos_token_id": tokenizer.bos,
-        "eos_token_id": sorted(tokenizer.stop_ids),
-        "pad_token_id": tokenizer.pad,
-    }
+def _ids(protocol: Protocol) -> dict[str, Any]:
+    ends = sorted(protocol.ends) or None
+    return {"bos_token_id": protocol.bos, "eos_token_id": ends, "pad_token_id": protocol.pad}
 
 
-def generation_config(tokenizer: Tokenizer, temperature: float, top_p: float) -> dict[str, Any]:
-    return {
-        "bos_token_id": tokenizer.bos,
-        "eos_token_id": sorted(tokenizer.stop_ids),
-        "pad_token_id": tokenizer.pad,
-        "do_sample": True,
-        "temperature": temperature,
-        "top_p": top_p,
-    }
-
-
-def tokenizer_config(model: ModelOptions, tokenizer: Tokenizer) -> dict[str, Any]:
+def _tokenizer_config(model: ModelOptions, protocol: Protocol) -> dict[str, Any]:
     """`tokenizer_config.json`; the generic fast class reads `tokenizer.json` as it is in any transformers."""
+    template = {"chat_template": protocol.chat_template} if protocol.chat_template else {}
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        **_special_tokens(tokenizer),
+        **protocol.special_tokens,
         "model_max_length": model.context_length,
         "model_input_names": ["input_ids", "attention_mask"],
         "clean_up_tokenization_spaces": False,
@@ -82,12 +81,7 @@ def tokenizer_config(model: ModelOptions, tokenizer: Tokenizer) -> dict[str, Any
                 "normalized": False,
                 "single_word": False,
             }
-            for name, id in sorted(tokenizer.special.items(), key=lambda item: item[1])
+            for id, name in sorted(protocol.names.items())
         },
-        "chat_template": CHAT_TEMPLATE,
+        **template,
     }
-
-
-def _special_tokens(tokenizer: Tokenizer) -> dict[str, str]:
-    names = {id: name for name, id in tokenizer.special.items()}
-    return {"bos_token": names[tokenizer.bos], "eos_token": names[tokenizer.eot], "pad_token": names[tokenizer.pad]}

@@ -17,7 +17,9 @@ from herdsman.files import read_json
 from herdsman.release.options import ReleaseOptions
 from herdsman.workspace import Workspace
 
-STAGES = ("pages", "documents", "tokenizer", "tokens", "pretrain", "posttrain", "evaluate", "safety", "release")
+STAGES = (
+    "pages", "documents", "tokenizer", "tokens", "search", "pretrain", "posttrain", "evaluate", "safety", "release",
+)  # fmt: skip
 RECIPE = "recipe.json"
 
 
