@@ -30,7 +30,8 @@ class LocalEngine:
     may share an engine: each step is one thread's, and serves all.
 
     Args:
-        model: the decoder, used in evaluation mode.
+        model: the decoder, used in evaluation mode. Its weights must stay as they are while the engine lives, which
+            keeps what it has computed.
         tokenizer: its tokenizer.
         cache_bytes: memory for keys and values; if left out, `CACHE_BYTES` or what one whole context takes, if that is
             more. On a CPU, memory that is not used yet costs nothing.
