@@ -107,6 +107,11 @@ class LocalEngine:
         on_progress: Callable[[int], object] | None = None,
         rows: Sequence[int] | None = None,
     ) -> list[Completion]:
+        """See `engine.Engine`. While nobody else uses the engine, the completions are a function of these arguments to
+        the last bit: nothing of earlier calls is used, which could round otherwise, so that work that was killed can be
+        taken up in the middle."""
+        with self._lock:
+            self.scheduler.forget()
         pieces: list[list[Piece]] = [[] for _ in prompts]
         numbers = range(len(prompts)) if rows is None else rows
         requests = [
