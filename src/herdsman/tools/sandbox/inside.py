@@ -155,8 +155,12 @@ class Interpreter:
         if self.shared is None:
             sys.stdout = sys.stderr = io.TextIOWrapper(output, "utf-8", "backslashreplace", write_through=True)
         else:
-            sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), "utf-8", "backslashreplace", write_through=True)
-            sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), "utf-8", "backslashreplace", write_through=True)
+            sys.stdout = io.TextIOWrapper(
+                io.FileIO(1, "w", closefd=False), "utf-8", "backslashreplace", write_through=True
+            )
+            sys.stderr = io.TextIOWrapper(
+                io.FileIO(2, "w", closefd=False), "utf-8", "backslashreplace", write_through=True
+            )
         fields = [("ended", "finished")]
         for name, data in request.get("files", {}).items():
             with open(name, "wb") as file:

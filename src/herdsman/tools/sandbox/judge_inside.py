@@ -110,6 +110,8 @@ def machinery(tree):
             found |= names & COMPARISONS
         if isinstance(node, ast.FunctionDef) and node.name in COMPARISONS:
             parameters = [argument.arg for argument in node.args.args]
-            if not parameters or parameters[-1] not in {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}:
+            if not parameters or parameters[-1] not in {
+                name.id for name in ast.walk(node) if isinstance(name, ast.Name)
+            }:
                 found.add(node.name)
     return found

@@ -118,4 +118,3 @@ def compiled(progress: Progress = SILENT) -> Path:
     with atomic_open(place) as file:
         file.write(code)
     return place
-

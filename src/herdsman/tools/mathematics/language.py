@@ -1,12 +1,9 @@
-"""Mathematics as people and models write it, to SymPy and back.
-
-Runs inside the sandbox alone, for SymPy's parser evaluates what it reads: `maths` sends the text of this file there.
-It imports nothing but SymPy, therefore.
-"""
+"""Mathematics as people and models write it, to SymPy and back."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import sympy
@@ -21,6 +18,11 @@ from sympy.parsing.sympy_parser import (
 
 Pods = list[tuple[str, list[str]]]
 """Titles, each with one or more texts: the parts of an answer of Wolfram|Alpha."""
+Form = tuple[re.Pattern[str], Callable[..., Pods]]
+"""How a question may be put, and what answers it, given the pattern's groups."""
+
+NAME = r"([A-Za-z]\w*)"
+"""In a pattern: the name of a variable."""
 
 DIGITS = 15
 TRANSFORMATIONS = (*standard_transformations, factorial_notation, convert_xor, rationalize,
@@ -92,14 +94,24 @@ AMBIGUOUS = ("beta", "gamma", "zeta", "D", "N", "LC")
 """Functions only where they are applied, else variables."""
 PRODUCTS = frozenset(("abc", "xyz", "pqr", "uvw", "mgh", "ijk", "abcd", "wxyz"))
 GREEK = frozenset(
-    "alpha beta gamma delta epsilon eta theta iota kappa lamda mu nu xi rho sigma tau phi chi psi omega".split()
-)
+    ("alpha", "beta", "gamma", "delta", "epsilon", "eta", "theta", "iota", "kappa", "lamda", "mu", "nu", "xi", "rho",
+     "sigma", "tau", "phi", "chi", "psi", "omega")
+)  # fmt: skip
 WORD = re.compile(r"[A-Za-z_]\w*")
-SMALL_WORDS = frozenset("of is in to as at by or on an if do be it my we so no up us me he am go".split())
+SMALL_WORDS = frozenset(
+    ("of", "is", "in", "to", "as", "at", "by", "or", "on", "an", "if", "do", "be", "it", "my", "we", "so", "no", "up",
+     "us", "me", "he", "am", "go")
+)  # fmt: skip
 
 
 class Unclear(Exception):
     """The question is not understood, or has no answer that could be found: the message says so."""
+
+
+def form(pattern: str, answered: Callable[..., Pods]) -> Form:
+    """A form of question. A space in the pattern stands for any spaces, and a comma may have some before and behind."""
+    spaced = pattern.replace(" ", r"\s+").replace(",", r"\s*,?\s*")
+    return re.compile(spaced, re.IGNORECASE | re.DOTALL), answered
 
 
 def rewritten(text: str) -> str:
