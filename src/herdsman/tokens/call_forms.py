@@ -160,16 +160,15 @@ def _python_calls(text: str, names: Collection[str], alone: bool) -> list[Call]:
     while match:
         listed = bool(match[1])
         start = match.start(1) if listed else match.start(2)
-        end = _end_of_brackets(text, start if listed else match.end() - 1)
+        known = match[2] in names or match[2] in _BUILTIN_CALLS
+        end = _end_of_brackets(text, start if listed else match.end() - 1) if known or start == 0 else None
         found = None if end is None else _python_call_nodes(text[start:end])
-        if match[2] not in names and match[2] not in _BUILTIN_CALLS:
-            whole = listed and start == 0 and end == len(text)
-            if not whole or not found or any(node.args for node in found):
-                if alone:
-                    return []
-                match = _PYTHON_START.search(text, match.end())
-                continue
-        if found is None and (loose := None if listed else _LOOSE_QUERY.match(text, start)):
+        if not known and not (listed and end == len(text) and found and not any(node.args for node in found)):
+            if alone:
+                return []
+            match = _PYTHON_START.search(text, match.end())
+            continue
+        if found is None and match[2] in _BUILTIN_CALLS and (loose := _LOOSE_QUERY.match(text, start)):
             calls.append(Call(loose[1], {"query": loose[2]}))
             end = loose.end()
         elif found is None or end is None:
@@ -192,7 +191,7 @@ def _python_call_nodes(code: str) -> list[ast.Call] | None:
         try:
             with warnings.catch_warnings(action="ignore"):
                 tree = ast.parse(text, mode="eval").body
-        except (SyntaxError, ValueError, MemoryError):
+        except (SyntaxError, ValueError, MemoryError, RecursionError):
             continue
         nodes = tree.elts if isinstance(tree, ast.List) else [tree]
         calls = [node for node in nodes if isinstance(node, ast.Call)]
@@ -263,7 +262,7 @@ def _literal_at(text: str, start: int) -> tuple[Any, int] | None:
     try:
         with warnings.catch_warnings(action="ignore"):
             return _python_value(ast.parse(text[start:end], mode="eval").body), end
-    except (SyntaxError, ValueError, MemoryError):  # MalformedCall is a ValueError
+    except (SyntaxError, ValueError, MemoryError, RecursionError):  # MalformedCall is a ValueError
         return None
 
 

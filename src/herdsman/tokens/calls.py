@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from contextvars import ContextVar
+from itertools import chain, count
 from typing import Any, Literal
 
 import referencing
-from jsonschema import Draft202012Validator, SchemaError
-from jsonschema.exceptions import UnknownType, ValidationError, best_match
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError, best_match
 from jsonschema.protocols import Validator
 from jsonschema.validators import extend
-from referencing.exceptions import Unresolvable
 
 from herdsman.errors import InputError
 from herdsman.tokens.call_forms import MalformedCall, read_calls
@@ -21,6 +21,7 @@ from herdsman.tokens.messages import CODE_INTERPRETER, Call, Message, ToolSpecs
 
 CallForm = Literal["builtin", "json", "function_tag", "python_list", "tool_call"]
 LONGEST_SENTENCE = 300
+MOST_REFERENCES = 1000
 
 
 def parse_calls(message: Message, tools: ToolSpecs) -> list[Call]:
@@ -58,7 +59,9 @@ def check_call(call: Call, tools: ToolSpecs) -> None:
         raise MalformedCall(f"there is no tool {call.name!r:.80}; {there}")
     try:
         sentence = _misfit(call, function.get("parameters") or {}, tools)
-    except (SchemaError, UnknownType, Unresolvable, RecursionError, TypeError, AttributeError) as problem:
+    except MalformedCall:
+        raise
+    except Exception as problem:  # A schema can be wrong in more ways than the library foresees.
         reason = f"{type(problem).__name__} {problem}".partition("\n")[0]
         raise MalformedCall(f"the arguments of {call.name} cannot be checked: {reason:.200}") from problem
     if sentence is not None:
@@ -78,6 +81,7 @@ def _misfit(call: Call, schema: Mapping[str, Any], tools: ToolSpecs) -> str | No
     # What a nested call gives is not known yet: such an argument counts as given, whatever its type.
     required = [name for name in schema.get("required") or () if not nested.get(name)]
     plain = {name: value for name, value in call.arguments.items() if not nested[name]}
+    _followed.set(count())
     validator = _Validator({**schema, "required": required}, registry=_NO_DOCUMENTS)
     error = best_match(validator.iter_errors(plain))
     if error is None:
@@ -172,12 +176,14 @@ def _is_nested(call: Call) -> bool:
 
 
 def _nested(value: Any) -> Iterator[Call]:
-    """The calls in an argument's value."""
-    if isinstance(value, Call):
-        yield value
-    elif isinstance(value, list | dict):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _nested(item)
+    """The calls in an argument's value, however deep."""
+    left = [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, Call):
+            yield item
+        elif isinstance(item, list | dict):
+            left += item.values() if isinstance(item, dict) else item
 
 
 def _unchecked(validator: Validator, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
@@ -189,10 +195,23 @@ def _additional(validator: Validator, value: Any, instance: Any, schema: Any) ->
         yield from Draft202012Validator.VALIDATORS["additionalProperties"](validator, value, instance, schema)
 
 
-# A schema may come from a stranger: no document of it is fetched, and no regular expression of it is run, for one that
-# backtracks would stand still on what a model wrote. The tool sees the argument and can refuse it.
+def _reference(validator: Validator, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+    if next(_followed.get()) >= MOST_REFERENCES:
+        raise ValueError(f"more than {MOST_REFERENCES:,} references to follow")
+    yield from Draft202012Validator.VALIDATORS["$ref"](validator, value, instance, schema)
+
+
+# A schema may come from a stranger: no document of it is fetched, references are followed so often and no more, and no
+# regular expression is run, for one that backtracks would stand still on what a model wrote. The tool can refuse it.
 _NO_DOCUMENTS: referencing.Registry[Any] = referencing.Registry()
 _Validator = extend(
     Draft202012Validator,
-    {"pattern": _unchecked, "patternProperties": _unchecked, "additionalProperties": _additional},
+    {
+        "pattern": _unchecked,
+        "patternProperties": _unchecked,
+        "additionalProperties": _additional,
+        "$ref": _reference,
+        "$dynamicRef": _unchecked,
+    },
 )
+_followed: ContextVar[Iterator[int]] = ContextVar("_followed")

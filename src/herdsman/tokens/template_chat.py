@@ -22,7 +22,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from herdsman.errors import InputError
-from herdsman.tokens.call_forms import read_calls
+from herdsman.tokens.call_forms import MalformedCall, read_calls
 from herdsman.tokens.calls import write_calls
 from herdsman.tokens.foreign import ForeignTokenizer
 from herdsman.tokens.messages import CODE_INTERPRETER, ROLES, Call, Kind, Message, ToolSpecs
@@ -134,7 +134,7 @@ class TemplateChat:
 
     def _kinds(self, ids: Sequence[int], runs: Sequence[_Run]) -> Iterator[Kind]:
         """The kind of each token: of the run in which it begins."""
-        ends = [len(run.text.encode("utf-8", "replace")) for run in runs]
+        ends = [len(run.text.encode("utf-8", "surrogatepass")) for run in runs]
         lengths = [len(self.tokenizer.decode_bytes([id])) for id in ids]
         number, left = 0, ends[0] + max(0, sum(lengths) - sum(ends))  # a space that the encoder puts in front
         for length in lengths:
@@ -161,17 +161,14 @@ class TemplateChat:
                 where=f"message {max(0, number - shift)}",
                 do="send a dialog without it",
             )
-        return list(self._with_kinds(parts, reply))
+        return [run for run in self._with_kinds(parts, reply) if run.text]
 
     def _rows(self, messages: Sequence[Message], marks: Marks) -> Iterator[dict[str, Any]]:
         """The messages as templates take them, with marks for contents."""
         awaited: list[tuple[str, str]] = []
         results: list[str] = []
         for number, message in enumerate(messages):
-            calls = message.calls
-            if message.call:
-                calls = tuple(read_calls(message.content, (), alone=True))
-                calls = calls or (Call(CODE_INTERPRETER, {"code": message.content}),)
+            calls = _tagged_calls(message) if message.call else message.calls
             if message.role == "ipython" and not self._shows_tools:
                 results.append(CHATML_OUTPUT.format(marks.of(message.content, Kind.TOOL_OUT, number)))
                 if number + 1 == len(messages) or messages[number + 1].role != "ipython":
@@ -263,6 +260,15 @@ class TemplateChat:
             raise InputError(
                 f"the model's chat template refuses the dialog ({error})", do="send one of the kind it was made for"
             ) from error
+
+
+def _tagged_calls(message: Message) -> tuple[Call, ...]:
+    """What is called behind a python tag, which other models do not have."""
+    try:
+        found = read_calls(message.content, (), alone=True)
+    except MalformedCall:
+        found = []
+    return tuple(found) or (Call(CODE_INTERPRETER, {"code": message.content}),)
 
 
 def _environment() -> ImmutableSandboxedEnvironment:
