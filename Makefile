@@ -8,7 +8,7 @@ raise: $(VENV)/.ready
 	$(BIN)/herdsman raise recipes/tiny.toml --workspace herds/tiny
 
 test: $(VENV)/.ready-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check .

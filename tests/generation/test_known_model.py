@@ -21,14 +21,17 @@ transformers = pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
 pytestmark = pytest.mark.slow
 
-TEXT = """The shepherd counted the flock twice before dusk, once at the gate and once on the hill, because the young ones
-liked to hide behind the stone wall. In 1889 the Eiffel Tower was built in Paris, and for forty years no building in the
-world was taller. Water boils at 100 degrees Celsius at sea level; on a mountain it boils sooner, so an egg takes longer.
+TEXT = """\
+The shepherd counted the flock twice before dusk, once at the gate and once on the hill, because the young ones
+liked to hide behind the stone wall. In 1889 the Eiffel Tower was built in Paris, and for forty years no building in
+the world was taller. Water boils at 100 degrees Celsius at sea level; on a mountain it boils sooner, so an egg
+takes longer.
 def area(radius):
     return 3.14159 * radius ** 2
-To make bread you need flour, water, salt and yeast. Mix them, let the dough rest for an hour, fold it, and bake it until
-the crust is brown. A prime number has exactly two divisors: 2, 3, 5, 7, 11 and 13 are the first six of them. The heart
-pumps blood through the lungs, where it takes up oxygen, and then through the body, where it gives it away again.
+To make bread you need flour, water, salt and yeast. Mix them, let the dough rest for an hour, fold it, and bake it
+until the crust is brown. A prime number has exactly two divisors: 2, 3, 5, 7, 11 and 13 are the first six of them.
+The heart pumps blood through the lungs, where it takes up oxygen, and then through the body, where it gives it away
+again.
 """
 LENGTHS = range(5, 55, 5)
 NEW = 20

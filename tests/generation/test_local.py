@@ -284,3 +284,15 @@ def test_a_stream_given_up_leaves_nothing_behind(engine: LocalEngine) -> None:
     with pytest.raises(ZeroDivisionError):
         engine.generate([[1], [2]], Sampling(5), on_progress=lambda count: 1 // 0)
     assert engine.scheduler.cache.bytes_used == 0
+
+
+def test_what_was_generated_before_changes_not_a_bit(engine: LocalEngine) -> None:
+    wish = Sampling(10, temperature=1.0, stop_ids=NO_STOP, logprobs=3)
+    asked = [[*range(40), number] for number in range(4)]
+    first = engine.generate(asked, wish)
+    list(engine.stream([*range(32), 7], wish))
+    engine.generate([asked[1]], wish)
+    assert engine.generate(asked, wish) == first
+    before = engine.scheduler.counts.tokens_reused
+    list(engine.stream(asked[0], wish))
+    assert engine.scheduler.counts.tokens_reused == before + 32, "a dialog goes on where it was"

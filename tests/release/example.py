@@ -20,6 +20,7 @@ SECONDS = {
     "documents": 51,
     "tokenizer": 7,
     "tokens": 6,
+    "search": 1,
     "pretrain": 284,
     "posttrain": 117,
     "evaluate": 44,
@@ -603,6 +604,10 @@ def safety() -> dict[str, Any]:
     }
 
 
+def search() -> dict[str, Any]:
+    return {"documents": 805, "passages": 27_197, "bytes": 38_367_232}
+
+
 def release() -> dict[str, Any]:
     return {
         "name": "tiny",
@@ -617,6 +622,7 @@ SUMMARIES = {
     "documents": documents,
     "tokenizer": tokenizer,
     "tokens": tokens,
+    "search": search,
     "pretrain": pretrain,
     "posttrain": posttrain,
     "evaluate": evaluate,

@@ -112,6 +112,7 @@ def test_numbers_of_the_journey_are_shown(tmp_path: Path) -> None:
         "2,334 web pages",
         "848 documents",
         "1,402,496",
+        "27,197 passages of 805 training documents",
         "1.68 × 10¹³",
         "0.71",
         "Sort these words: pear, apple, fig.",

@@ -120,6 +120,11 @@ class PagedCache:
         self._found[key], self._content[block] = block, (key, self._numbers)
         return self._numbers
 
+    def forget(self) -> None:
+        """Nothing can be found any more; who holds what stays."""
+        self._found.clear()
+        self._content.clear()
+
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Zeros; on a CPU they take no memory before they are written to. What is not written yet must not be NaN."""

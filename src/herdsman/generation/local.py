@@ -30,7 +30,8 @@ class LocalEngine:
     may share an engine: each step is one thread's, and serves all.
 
     Args:
-        model: the decoder, used in evaluation mode.
+        model: the decoder, used in evaluation mode. Its weights must stay as they are while the engine lives, which
+            keeps what it has computed.
         tokenizer: its tokenizer.
         cache_bytes: memory for keys and values; if left out, `CACHE_BYTES` or what one whole context takes, if that is
             more. On a CPU, memory that is not used yet costs nothing.
@@ -106,6 +107,11 @@ class LocalEngine:
         on_progress: Callable[[int], object] | None = None,
         rows: Sequence[int] | None = None,
     ) -> list[Completion]:
+        """See `engine.Engine`. While nobody else uses the engine, the completions are a function of these arguments to
+        the last bit: nothing of earlier calls is used, which could round otherwise, so that work that was killed can be
+        taken up in the middle."""
+        with self._lock:
+            self.scheduler.forget()
         pieces: list[list[Piece]] = [[] for _ in prompts]
         numbers = range(len(prompts)) if rows is None else rows
         requests = [

@@ -72,8 +72,10 @@ class TorchRunner:
         assert model.norm is not None
         with torch.inference_mode():
             self.cos, self.sin = model.cos, model.sin
-            self.embedding, self.norm = model.embedding.weight.detach(), model.norm.weight.detach().to(dtype)
-            self.output = make("output", [model.output_weight.detach()])
+            self.embedding, self.norm = (module.weight.detach().to(dtype) for module in (model.embedding, model.norm))
+            # One copy of a tied matrix does for both, unless the other is to be of another form.
+            shared = model.output is None and make_matrix is None
+            self.output = make("output", [self.embedding if shared else model.output_weight.detach()])
             blocks = cast("list[Block]", list(model.blocks.values()))
             self.layers = [_Layer(number, block, dtype, make) for number, block in enumerate(blocks)]
 
@@ -83,7 +85,7 @@ class TorchRunner:
         heads, kv_heads, width = options.heads, options.kv_heads, options.head_width
         plan = AttentionPlan(step, options, self.dtype, self.device)
         cos, sin = self.cos[plan.positions][:, None], self.sin[plan.positions][:, None]
-        x = embedding(step.tokens.to(self.device), self.embedding).to(self.dtype)
+        x = embedding(step.tokens.to(self.device), self.embedding)
         for number, layer in enumerate(self.layers):
             projected = layer.qkv(rms_norm(x, x.shape[-1:], layer.attention_norm, eps)).unflatten(-1, (-1, width))
             turned = rotate(projected[:, : heads + kv_heads], cos, sin)

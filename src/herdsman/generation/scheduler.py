@@ -92,6 +92,11 @@ class Scheduler:
         elif request in self.waiting:
             self.waiting.remove(request)
 
+    def forget(self) -> None:
+        """What has been computed for requests that ended is not used again, if nobody is here."""
+        if not self.running and not self.waiting:
+            self.cache.forget()
+
     @torch.inference_mode()
     def step(self) -> list[tuple[Request, Piece]]:
         """Computes one step and returns the pieces that came of it; none may, while prompts are read."""

@@ -12,7 +12,17 @@ from herdsman.files import write_text
 from herdsman.release import figures
 from herdsman.release.blocks import Block, Chapter, Chat, Figure, Turn, clip
 from herdsman.release.card import model_card
-from herdsman.release.chapters import ending, gathering, judging, learning, posttraining, refining, safety, tokens
+from herdsman.release.chapters import (
+    ending,
+    gathering,
+    judging,
+    learning,
+    posttraining,
+    refining,
+    safety,
+    search,
+    tokens,
+)
 from herdsman.release.cost import costs, stage_cost, total
 from herdsman.release.journey import Journey, Record
 from herdsman.release.landscape import landscape
@@ -69,6 +79,7 @@ def _chapters(journey: Journey) -> list[Chapter]:
         of("documents", refining.TITLE, refining.lead, refining.blocks),
         of("tokenizer", tokens.TOKENIZER_TITLE, tokens.tokenizer_lead, tokens.tokenizer_blocks),
         of("tokens", tokens.TOKENS_TITLE, tokens.tokens_lead, tokens.tokens_blocks),
+        of("search", search.TITLE, search.lead, search.blocks),
         of("pretrain", learning.TITLE, learning.lead, learning.blocks),
         of("posttrain", posttraining.TITLE, posttraining.lead, posttraining.blocks),
         of("evaluate", judging.TITLE, judging.lead, judging.blocks),
