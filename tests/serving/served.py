@@ -17,8 +17,8 @@ from herdsman.model.origin import MODEL, ORIGIN, TOKENIZER
 from herdsman.model.store import save_model
 from herdsman.serving.containers import Containers
 from herdsman.serving.models import Models
-from herdsman.serving.places import find_models
 from herdsman.serving.options import ServerOptions
+from herdsman.serving.places import find_models
 from herdsman.serving.server import Server, make_server
 from herdsman.serving.toolbox import MakeTool, Toolbox
 from herdsman.tokens.tokenizer import Tokenizer

@@ -17,9 +17,9 @@ import pytest
 from herdsman.errors import InputError, MachineError
 from herdsman.serving.containers import Containers
 from herdsman.serving.gate import Rate
+from herdsman.serving.keys import check_keys, read_keys
 from herdsman.serving.models import Models
 from herdsman.serving.options import ServerOptions
-from herdsman.serving.keys import check_keys, read_keys
 from herdsman.serving.server import Server, make_server
 from herdsman.serving.toolbox import Toolbox
 from tests.serving.served import no_tool, serving

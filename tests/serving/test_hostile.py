@@ -19,8 +19,8 @@ from herdsman.serving.app import make_app
 from herdsman.serving.containers import Containers
 from herdsman.serving.gate import Gate
 from herdsman.serving.models import Models
-from herdsman.serving.places import find_models
 from herdsman.serving.options import ServerOptions
+from herdsman.serving.places import find_models
 from herdsman.serving.server import Server
 from herdsman.serving.toolbox import Toolbox
 from tests.serving.served import no_tool, serving
@@ -29,13 +29,16 @@ SECRET = "the-other-chats-secret-7f3a"
 REQUESTS = 10_000
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/tokenize", "/detokenize")
 FUNCTION: Any = {"name": "f", "parameters": {"type": "object", "properties": {"a": {"type": "string"}}}}
+FORM: Any = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"enum": ["x", "y"]}}}
 GOOD: dict[str, Any] = {
     PATHS[0]: {
         "model": "parrot", "messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}],
-        "max_tokens": 1, "n": 1, "stop": ["a"], "logit_bias": {"5": 1}, "tools": [{"type": "function", "function": FUNCTION}],
-        "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"enum": ["x", "y"]}}}, "stream": False, "seed": 1, "top_p": 0.5,
+        "max_tokens": 1, "n": 1, "stop": ["a"], "logit_bias": {"5": 1}, "response_format": FORM,
+        "tools": [{"type": "function", "function": FUNCTION}], "stream": False, "seed": 1, "top_p": 0.5,
     },
-    PATHS[1]: {"model": "parrot", "prompt": ["\n", "a\n"], "max_tokens": 1, "echo": True, "logprobs": 1, "temperature": 0},
+    PATHS[1]: {
+        "model": "parrot", "prompt": ["\n", "a\n"], "max_tokens": 1, "echo": True, "logprobs": 1, "temperature": 0,
+    },
     PATHS[2]: {
         "model": "parrot", "input": [{"role": "user", "content": [{"type": "input_text", "text": "x"}]}],
         "max_output_tokens": 1, "tools": [{"type": "function", **FUNCTION}], "store": True,
@@ -192,7 +195,8 @@ def test_a_client_that_vanishes_frees_its_slot(server: Server, path: str, stream
     if path == PATHS[2]:
         del body["logit_bias"]
     data = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head += f"Content-Length: {len(data)}\r\n\r\n"
     before = tokens_written(server)
     address = urlsplit(server.address)
     connection = socket.create_connection((address.hostname, address.port))

@@ -1,4 +1,4 @@
-"""`herdsman serve` as a process: it says where it is, stops without cutting answers off, and refuses in one sentence."""
+"""`herdsman serve` as a process: it says where it is, stops without cutting answers off, refuses in one sentence."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from typing import Any
 import httpx
 import pytest
 
-from herdsman.serving.places import find_models
 from herdsman.serving.options import ServerOptions
+from herdsman.serving.places import find_models
 from tests.conftest import Herdsman
 from tests.serving.served import serving
 

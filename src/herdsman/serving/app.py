@@ -23,9 +23,9 @@ from herdsman.serving.drawing import log_failure
 from herdsman.serving.gate import Gate
 from herdsman.serving.metrics import Metrics, metrics
 from herdsman.serving.models import Models
-from herdsman.serving.places import Place
 from herdsman.serving.options import ServerOptions
 from herdsman.serving.page import page
+from herdsman.serving.places import Place
 from herdsman.serving.response_store import ResponseStore
 from herdsman.serving.responses import forget_response, responses
 from herdsman.serving.tokenizing import detokenize, tokenize, tokenizer_info

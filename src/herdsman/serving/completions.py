@@ -19,7 +19,7 @@ from herdsman.serving.completion_body import Prompt, TextBody
 from herdsman.serving.drawing import draw, event, event_stream, unless_gone
 from herdsman.serving.fields import parse
 from herdsman.serving.models import Opened
-from herdsman.serving.shapes import AnyTokenizer, new_id, now, token_text, usage
+from herdsman.serving.shapes import AnyTokenizer, finite, new_id, now, token_text, usage
 
 
 async def completions(request: Request) -> Response:
@@ -171,11 +171,11 @@ def listed_logprobs(
     for id, token in zip(ids, logprobs, strict=True):
         offsets.append(offset)
         offset += len(decoder.decode(tokenizer.decode_bytes([id])))
-        top = {} if token is None else {token_text(tokenizer, other): logprob for other, logprob in token.top}
-        alternatives.append(None if token is None else top | {token_text(tokenizer, id): token.logprob})
+        top = {} if token is None else {token_text(tokenizer, other): finite(logprob) for other, logprob in token.top}
+        alternatives.append(None if token is None else top | {token_text(tokenizer, id): finite(token.logprob)})
     return {
         "tokens": [token_text(tokenizer, id) for id in ids],
-        "token_logprobs": [None if token is None else token.logprob for token in logprobs],
+        "token_logprobs": [None if token is None else finite(token.logprob) for token in logprobs],
         "top_logprobs": alternatives,
         "text_offset": offsets,
     }

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import suppress
 from queue import SimpleQueue
 
 from herdsman.generation.engine import Piece
 from herdsman.generation.sampling import Sampling
 from herdsman.generation.service import Service
+from herdsman.serving.drawing import courier_of
 from herdsman.tools.agent import Event
 
 
@@ -62,21 +62,17 @@ async def in_thread(
         converse: begins the turn with this engine.
         done: called when the thread has ended, which may be after the iterator was closed.
     """
-    loop = asyncio.get_running_loop()
+    courier = courier_of(asyncio.get_running_loop())
     arrived: asyncio.Queue[Event | BaseException | None] = asyncio.Queue()
     line = Line(service)
-
-    def give(event: Event | BaseException | None) -> None:
-        with suppress(RuntimeError):  # The loop has been closed: nobody listens any more.
-            loop.call_soon_threadsafe(arrived.put_nowait, event)
 
     def work() -> None:
         try:
             for event in converse(line):
-                give(event)
-            give(None)
+                courier.bring(arrived, event)
+            courier.bring(arrived, None)
         except BaseException as error:
-            give(error)
+            courier.bring(arrived, error)
         finally:
             done()
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
+from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -26,6 +28,37 @@ SSE_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 DONE = b"data: [DONE]\n\n"
 
 
+class Courier:
+    """Brings what other threads have to the queues of an event loop, and wakes it once for all that came meanwhile:
+    an engine's step has a piece for every stream."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop):
+        self._loop = loop
+        self._waiting: deque[tuple[asyncio.Queue[Any], Any]] = deque()
+        self._called = False
+
+    def bring(self, queue: asyncio.Queue[Any], item: Any) -> None:
+        """From any thread; nothing happens if the loop has been closed, for nobody listens any more."""
+        self._waiting.append((queue, item))
+        if not self._called:
+            self._called = True
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._hand_over)
+
+    def _hand_over(self) -> None:
+        self._called = False  # Before the queue is emptied: what comes later calls again.
+        while self._waiting:
+            queue, item = self._waiting.popleft()
+            queue.put_nowait(item)
+
+
+_couriers: WeakKeyDictionary[asyncio.AbstractEventLoop, Courier] = WeakKeyDictionary()
+
+
+def courier_of(loop: asyncio.AbstractEventLoop) -> Courier:
+    return _couriers.setdefault(loop, Courier(loop))
+
+
 async def draw(
     service: Service, prompts: Sequence[Sequence[int]], samplings: Sequence[Sampling], rows: Sequence[int]
 ) -> AsyncGenerator[tuple[int, Piece], None]:
@@ -36,12 +69,11 @@ async def draw(
     Raises:
         InputError: a prompt does not fit. All are submitted before the first piece is awaited.
     """
-    loop = asyncio.get_running_loop()
+    courier = courier_of(asyncio.get_running_loop())
     arrived: asyncio.Queue[tuple[int, Piece | Exception]] = asyncio.Queue()
 
     def deliver(place: int, piece: Piece | Exception) -> None:
-        with suppress(RuntimeError):  # The loop has been closed: nobody listens any more.
-            loop.call_soon_threadsafe(arrived.put_nowait, (place, piece))
+        courier.bring(arrived, (place, piece))
 
     tickets: list[Ticket] = []
 
@@ -91,9 +123,9 @@ async def _gone(request: Request) -> None:
 
 
 def event(data: dict[str, Any], name: str | None = None) -> bytes:
-    """A server-sent event. The JSON is ASCII, so no line separator of Unicode can split it."""
-    prefix = f"event: {name}\n" if name else ""
-    return f"{prefix}data: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
+    """A server-sent event."""
+    prefix = b"event: %b\n" % name.encode() if name else b""
+    return b"%bdata: %b\n\n" % (prefix, to_json(data))
 
 
 async def event_stream(request: Request, events: AsyncGenerator[bytes, None], last: bytes = DONE) -> Response:

@@ -10,6 +10,8 @@ from herdsman.generation.engine import TokenLogprob
 from herdsman.tokens.foreign import ForeignTokenizer
 from herdsman.tokens.tokenizer import Tokenizer
 
+LEAST_LOGPROB = -9999.0
+
 AnyTokenizer = Tokenizer | ForeignTokenizer
 
 
@@ -46,6 +48,11 @@ def token_entry(tokenizer: AnyTokenizer, token: TokenLogprob) -> dict[str, Any]:
     }
 
 
+def finite(logprob: float) -> float:
+    """JSON has no infinity: a token that was impossible has -9999, as in OpenAI's API."""
+    return max(logprob, LEAST_LOGPROB)
+
+
 def _entry(tokenizer: AnyTokenizer, id: int, logprob: float) -> dict[str, Any]:
     data = tokenizer.decode_bytes([id])
-    return {"token": token_text(tokenizer, id), "logprob": logprob, "bytes": list(data)}
+    return {"token": token_text(tokenizer, id), "logprob": finite(logprob), "bytes": list(data)}

@@ -13,7 +13,6 @@ from herdsman.serving.containers import Container, Containers
 from herdsman.serving.options import ServerOptions
 from herdsman.serving.places import Place
 from herdsman.serving.response_body import AutoContainer, CallerFunction, CodeTool, ResponseBody
-from herdsman.tools.by_name import make_tools
 from herdsman.tools.tool import Tool
 from herdsman.workspace import Workspace
 
@@ -102,13 +101,15 @@ class Toolbox:
 
 
 def stocked_toolbox(places: Iterable[Place], options: ServerOptions) -> Toolbox:
-    """The tools that the options name, for each model that they work for: a search needs documents, Python a sandbox."""
+    """The tools that the options name, for each model where they work: search needs documents, Python a sandbox."""
     kinds = [kind for kind, name in KINDS.items() if name in options.tools]
     offered = {place.name: [kind for kind in kinds if _works(KINDS[kind], place)] for place in places}
     return Toolbox(offered, _make, Containers(options))
 
 
 def _make(name: str, place: Place) -> Tool:
+    from herdsman.tools.by_name import make_tools
+
     return make_tools([name], Workspace(place.root))[0]
 
 

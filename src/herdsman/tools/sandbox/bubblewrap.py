@@ -48,7 +48,7 @@ class Bubblewrap(Sandbox):
         arguments = [
             *python.entry, self._program,
             "--unshare-all", "--unshare-user", "--uid", str(NOBODY), "--gid", str(NOBODY), "--disable-userns",
-            "--die-with-parent", "--new-session", "--clearenv",
+            "--as-pid-1", "--die-with-parent", "--new-session", "--clearenv",
         ]  # fmt: skip
         for name, value in ENVIRONMENT.items():
             arguments += ["--setenv", name, value]

@@ -84,7 +84,7 @@ def changed_files(before, room_bytes):
     """Fields for the plain files of the current folder that `before` lacks or has with another time or size."""
     fields = []
     for entry in sorted(os.scandir(), key=lambda entry: entry.name):
-        if not entry.is_file(follow_symlinks=False) or before.get(entry.name) == stamp(entry):
+        if not entry.name.isprintable() or not entry.is_file(follow_symlinks=False) or before.get(entry.name) == stamp(entry):
             continue
         room_bytes -= entry.stat().st_size
         if room_bytes < 0:
@@ -229,6 +229,20 @@ def lock_down(libc, filter_program, limits):
         os._exit(71)
 
 
+def supervise():
+    """Leaves process 1 to adopt orphans and to say how its child ended; returns in the child, which runs the code.
+
+    It takes the place of bubblewrap's own process 1, which has no seccomp filter, and into whose memory the code could
+    write.
+    """
+    child = os.fork()
+    while child:
+        ended, status = os.wait()
+        if ended == child:
+            code = os.waitstatus_to_exitcode(status)
+            os._exit(code if code >= 0 else 128 - code)
+
+
 def serve_jobs(requests, channel, settings):
     """Answers each request from a process forked for it, which inherits nothing of the requests before."""
     import ctypes
@@ -286,6 +300,8 @@ def main():
     send(channel, [("ready", "")])
     if settings["jobs"] is not None:
         return serve_jobs(requests, channel, settings)
+    if NATIVE:
+        supervise()
     interpreter = Interpreter(Shared() if NATIVE else None)
     for line in requests:
         request = eval(line)
