@@ -100,7 +100,8 @@ class Judge:
         if not checks:
             return self._verdict("tests-inside", "error", "the tests assert nothing")
         nonce = token_hex(16)
-        outcome = self._ask("tests(candidate, statements, nonce)", candidate=candidate, statements=statements, nonce=nonce)
+        call = "tests(candidate, statements, nonce)"
+        outcome = self._ask(call, candidate=candidate, statements=statements, nonce=nonce)
         if isinstance(outcome, Verdict):
             return self._verdict("tests-inside", outcome.verdict, outcome.evidence)
         if outcome.ended == "finished" and outcome.result == f"{nonce} {len(statements)}".encode():
@@ -184,7 +185,11 @@ def same(found: Any, expected: Any) -> bool:
         return False
     if isinstance(found, int) and isinstance(expected, int):
         return found == expected
-    return found == expected or math.isclose(found, expected, rel_tol=TOLERANCE) or (found != found and expected != expected)
+    return (
+        found == expected
+        or math.isclose(found, expected, rel_tol=TOLERANCE)
+        or (found != found and expected != expected)
+    )
 
 
 @cache

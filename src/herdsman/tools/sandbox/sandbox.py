@@ -71,7 +71,9 @@ class Sandbox(ABC):
             MachineError: it does not start here.
         """
 
-    def run(self, code: str, limits: Limits = NO_LIMITS, files: Mapping[str, bytes] | None = None, stdin: str = "") -> Outcome:
+    def run(
+        self, code: str, limits: Limits = NO_LIMITS, files: Mapping[str, bytes] | None = None, stdin: str = ""
+    ) -> Outcome:
         """Runs a program in a sandbox of its own, with these files in its working folder.
 
         Raises:

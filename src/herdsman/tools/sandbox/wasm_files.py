@@ -254,9 +254,7 @@ class Files:
             raise Refusal(ISDIR)
         return file
 
-    def _find(
-        self, memory: Any, at: int, path: int, length: int, not_through: Node | None = None
-    ) -> tuple[Node, str]:
+    def _find(self, memory: Any, at: int, path: int, length: int, not_through: Node | None = None) -> tuple[Node, str]:
         """The folder a path leads to, and the name there; no name for the folder itself."""
         way = [self._file(at).node]
         if length > 4096:
