@@ -154,7 +154,9 @@ class Contained:
 
     def _streams(self) -> Iterable[IO[bytes]]:
         process = self._process
-        assert process.stdin and process.stdout and process.stderr
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
         return process.stdin, process.stdout, process.stderr
 
     def _stop(self, why: str, detail: str = "") -> Stopped:

@@ -19,20 +19,27 @@ expression, as a notebook does; `variables` to set before; `stdin`; `files` to w
 `collect` files that are new or changed; `output_bytes` and `answer_bytes` as in `Limits`.
 """
 
+from __future__ import annotations
+
 import builtins
 import io
 import os
 import sys
 
+TYPE_CHECKING = False  # `typing` is slow to import
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
 NATIVE = hasattr(os, "fork")  # not under WebAssembly, where the process that runs this does the forking
 
 
-def send(channel, fields):
+def send(channel: int, fields: Iterable[tuple[str, object]]) -> None:
     """Writes one answer to a file descriptor."""
     parts = []
     for name, value in [*fields, ("end", b"")]:
-        value = value if isinstance(value, bytes) else str(value).encode("utf-8", "backslashreplace")
-        parts += [b"%s %d\n" % (name.encode("utf-8", "backslashreplace"), len(value)), value]
+        content = value if isinstance(value, bytes) else str(value).encode("utf-8", "backslashreplace")
+        parts += [b"%s %d\n" % (name.encode("utf-8", "backslashreplace"), len(content)), content]
     data = memoryview(b"".join(parts))
     while data:
         data = data[os.write(channel, data) :]
@@ -41,11 +48,11 @@ def send(channel, fields):
 class Output(io.BytesIO):
     """Keeps the first bytes written to it and the last: of a flood the middle is lost."""
 
-    def __init__(self, keep_bytes):
+    def __init__(self, keep_bytes: int):
         super().__init__()
         self.half, self.tail, self.written = keep_bytes // 2, b"", 0
 
-    def write(self, data):
+    def write(self, data: Any) -> int:
         data = bytes(data)
         self.written += len(data)
         room = max(0, self.half - self.tell())
@@ -54,7 +61,7 @@ class Output(io.BytesIO):
             self.tail = (self.tail + data[room:])[-self.half :]
         return len(data)
 
-    def text(self):
+    def text(self) -> bytes:
         head = self.getvalue()
         lost = self.written - len(head) - len(self.tail)
         middle = b"\n... (%d bytes cut out) ...\n" % lost if lost else b""
@@ -64,12 +71,12 @@ class Output(io.BytesIO):
 class Shared:
     """The descriptors 1 and 2 in a file, so that what child processes print is kept too."""
 
-    def __init__(self, path="/tmp/.output"):
+    def __init__(self, path: str = "/tmp/.output"):
         self.file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(self.file, 1)
         os.dup2(self.file, 2)
 
-    def take(self, keep_bytes):
+    def take(self, keep_bytes: int) -> bytes:
         output = Output(keep_bytes)
         size = os.fstat(self.file).st_size
         output.write(os.pread(self.file, output.half, 0))
@@ -80,11 +87,12 @@ class Shared:
         return output.text()
 
 
-def changed_files(before, room_bytes):
+def changed_files(before: dict[str, tuple[int, int]], room_bytes: int) -> list[tuple[str, object]]:
     """Fields for the plain files of the current folder that `before` lacks or has with another time or size."""
-    fields = []
+    fields: list[tuple[str, object]] = []
     for entry in sorted(os.scandir(), key=lambda entry: entry.name):
-        if not entry.name.isprintable() or not entry.is_file(follow_symlinks=False) or before.get(entry.name) == stamp(entry):
+        plain = entry.is_file(follow_symlinks=False) and entry.name.isprintable()
+        if not plain or before.get(entry.name) == stamp(entry):
             continue
         room_bytes -= entry.stat().st_size
         if room_bytes < 0:
@@ -95,24 +103,24 @@ def changed_files(before, room_bytes):
     return fields
 
 
-def stamp(entry):
+def stamp(entry: os.DirEntry[str]) -> tuple[int, int]:
     status = entry.stat(follow_symlinks=False)
     return status.st_mtime_ns, status.st_size
 
 
-def save_figures():
+def save_figures() -> None:
     """Open matplotlib figures become files, as a notebook shows them."""
-    pyplot = sys.modules.get("matplotlib.pyplot")
+    pyplot: Any = sys.modules.get("matplotlib.pyplot")
     number = 1
     for figure in pyplot.get_fignums() if pyplot else ():
-        while os.path.exists("figure-%d.png" % number):
+        while os.access(f"figure-{number}.png", os.F_OK):
             number += 1
-        pyplot.figure(figure).savefig("figure-%d.png" % number, dpi=100, bbox_inches="tight")
+        pyplot.figure(figure).savefig(f"figure-{number}.png", dpi=100, bbox_inches="tight")
     if pyplot:
         pyplot.close("all")
 
 
-def execute(code, name, namespace, show):
+def execute(code: str, name: str, namespace: dict[str, Any], show: bool) -> None:
     """Runs the code; with `show` the value of a last expression is printed."""
     if not show:
         exec(compile(code, name, "exec"), namespace)
@@ -120,16 +128,18 @@ def execute(code, name, namespace, show):
     import ast
 
     tree = ast.parse(code, name)
-    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    last = tree.body[-1] if tree.body else None
+    if isinstance(last, ast.Expr):
+        tree.body.pop()
     exec(compile(tree, name, "exec"), namespace)
-    if last is not None:
+    if isinstance(last, ast.Expr):
         value = eval(compile(ast.Expression(last.value), name, "eval"), namespace)
         if value is not None:
             namespace["_"] = value
             print(repr(value))
 
 
-def describe(error, code, name):
+def describe(error: BaseException, code: str, name: str) -> str:
     """A traceback that begins in the code, with its lines."""
     import linecache
     import traceback
@@ -141,27 +151,26 @@ def describe(error, code, name):
     return "".join(traceback.format_exception(type(error), error, trace, limit=20))[-8000:]
 
 
+def text_of(file: Any) -> io.TextIOWrapper:
+    return io.TextIOWrapper(file, "utf-8", "backslashreplace", write_through=True)
+
+
 class Interpreter:
     """Runs requests one after another and keeps the variables of those that say so."""
 
-    def __init__(self, shared):
+    def __init__(self, shared: Shared | None):
         self.shared = shared
-        self.kept = {"__name__": "__main__", "__builtins__": __builtins__}
+        self.kept: dict[str, Any] = {"__name__": "__main__", "__builtins__": __builtins__}
 
-    def answer(self, request):
+    def answer(self, request: dict[str, Any]) -> list[tuple[str, object]]:
         """The fields that answer a request."""
         output = Output(request["output_bytes"])
         sys.stdin = io.StringIO(request.get("stdin", ""))
         if self.shared is None:
-            sys.stdout = sys.stderr = io.TextIOWrapper(output, "utf-8", "backslashreplace", write_through=True)
+            sys.stdout = sys.stderr = text_of(output)
         else:
-            sys.stdout = io.TextIOWrapper(
-                io.FileIO(1, "w", closefd=False), "utf-8", "backslashreplace", write_through=True
-            )
-            sys.stderr = io.TextIOWrapper(
-                io.FileIO(2, "w", closefd=False), "utf-8", "backslashreplace", write_through=True
-            )
-        fields = [("ended", "finished")]
+            sys.stdout, sys.stderr = (text_of(io.FileIO(descriptor, "w", closefd=False)) for descriptor in (1, 2))
+        fields: list[tuple[str, object]] = [("ended", "finished")]
         for name, data in request.get("files", {}).items():
             with open(name, "wb") as file:
                 file.write(data)
@@ -175,19 +184,21 @@ class Interpreter:
                 save_figures()
         except SystemExit as exit:
             status = 0 if exit.code is None else exit.code
-            fields = [("ended", "finished" if status == 0 else "exited"), ("error", "exit status %s" % (status,))]
+            fields = [("ended", "finished" if status == 0 else "exited"), ("error", f"exit status {status}")]
         except BaseException as error:
             fields = [("ended", "raised"), ("error", describe(error, code, name))]
-        result = namespace.get("result")
-        if isinstance(result, (str, bytes)) and not keep:
+        result = namespace.get("result") if not keep else None
+        if isinstance(result, (str, bytes)):
             fields.append(("result", result))
         if request.get("collect"):
-            fields += changed_files(before, request["answer_bytes"] - len(result or ""))
+            fields += changed_files(
+                before, request["answer_bytes"] - (len(result) if isinstance(result, (str, bytes)) else 0)
+            )
         fields.append(("output", self.shared.take(request["output_bytes"]) if self.shared else output.text()))
         return fields
 
 
-def set_limits(limits):
+def set_limits(limits: dict[str, int]) -> None:
     if limits:
         import resource
 
@@ -196,7 +207,7 @@ def set_limits(limits):
             resource.setrlimit(getattr(resource, "RLIMIT_" + name), (value, hard))
 
 
-def relay(channel, nonce, reading, child, most_bytes):
+def relay(channel: int, nonce: str, reading: int, child: int, most_bytes: int) -> None:
     """Hands on what a forked job wrote, as one field of an answer, and how the job ended. The job is not trusted."""
     parts, size = [], 0
     while size <= most_bytes:
@@ -213,7 +224,7 @@ def relay(channel, nonce, reading, child, most_bytes):
     send(channel, [("nonce", nonce), ("status", status), ("large", size > most_bytes), ("job", b"".join(parts))])
 
 
-def lock_down(libc, filter_program, limits):
+def lock_down(libc: Any, filter_program: bytes, limits: dict[str, int]) -> None:
     """Takes from a forked job what could reach the server or the jobs after it."""
     import ctypes
 
@@ -229,7 +240,7 @@ def lock_down(libc, filter_program, limits):
         os._exit(71)
 
 
-def supervise():
+def supervise() -> None:
     """Leaves process 1 to adopt orphans and to say how its child ended; returns in the child, which runs the code.
 
     It takes the place of bubblewrap's own process 1, which has no seccomp filter, and into whose memory the code could
@@ -243,7 +254,7 @@ def supervise():
             os._exit(code if code >= 0 else 128 - code)
 
 
-def serve_jobs(requests, channel, settings):
+def serve_jobs(requests: Any, channel: int, settings: dict[str, Any]) -> None:
     """Answers each request from a process forked for it, which inherits nothing of the requests before."""
     import ctypes
     import gc
@@ -268,7 +279,7 @@ def serve_jobs(requests, channel, settings):
         relay(channel, request["nonce"], reading, child, request["answer_bytes"] + 2 * request["output_bytes"] + 65536)
 
 
-def sleep(seconds):
+def sleep(seconds: float) -> None:
     """`time.sleep` under WebAssembly, whose Python has none that works: each yield is a short pause outside."""
     import time
 
@@ -277,7 +288,7 @@ def sleep(seconds):
         os.sched_yield()
 
 
-def main():
+def main() -> None:
     requests = os.fdopen(os.dup(0) if NATIVE else 0, "rb")
     settings = eval(requests.readline())
     channel = os.dup(1) if NATIVE else 1
@@ -288,18 +299,19 @@ def main():
     else:
         import time
 
-        time.sleep = sleep
+        vars(time)["sleep"] = sleep
     set_limits(settings["limits"])
     if settings.get("folder"):
         os.chdir(settings["folder"])
     sys.path += settings["paths"]
-    builtins.exit = builtins.quit = sys.exit  # as `import site` does, which a start without it has saved
+    vars(builtins).update(exit=sys.exit, quit=sys.exit)  # as `import site` does, which a start without it has saved
     for name, source in settings["modules"].items():
         sys.modules[name] = type(sys)(name)
         exec(compile(source, name + ".py", "exec"), vars(sys.modules[name]))
     send(channel, [("ready", "")])
     if settings["jobs"] is not None:
-        return serve_jobs(requests, channel, settings)
+        serve_jobs(requests, channel, settings)
+        return
     if NATIVE:
         supervise()
     interpreter = Interpreter(Shared() if NATIVE else None)

@@ -130,7 +130,9 @@ def _private_view(closed: list[str], folders: tuple[str, ...]) -> int:
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert helper.stdin and helper.stdout and helper.stderr
+    assert helper.stdin
+    assert helper.stdout
+    assert helper.stderr
     with helper.stdin, helper.stdout, helper.stderr:
         if helper.stdout.readline().strip() != "ready":
             raise OSError((helper.stderr.read().strip().splitlines() or ["it says nothing"])[-1])

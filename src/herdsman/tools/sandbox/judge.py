@@ -100,9 +100,8 @@ class Judge:
         if not checks:
             return self._verdict("tests-inside", "error", "the tests assert nothing")
         nonce = token_hex(16)
-        outcome = self._ask(
-            "tests(candidate, statements, nonce)", candidate=candidate, statements=statements, nonce=nonce
-        )
+        call = "tests(candidate, statements, nonce)"
+        outcome = self._ask(call, candidate=candidate, statements=statements, nonce=nonce)
         if isinstance(outcome, Verdict):
             return self._verdict("tests-inside", outcome.verdict, outcome.evidence)
         if outcome.ended == "finished" and outcome.result == f"{nonce} {len(statements)}".encode():

@@ -31,7 +31,8 @@ DENIED: dict[str, tuple[int, int]] = {
     "add_key": (248, 217), "request_key": (249, 218), "fanotify_init": (300, 262), "personality": (135, 92),
     "mbind": (237, 235), "set_mempolicy": (238, 237), "get_mempolicy": (239, 236), "migrate_pages": (256, 238),
     "move_pages": (279, 239), "vmsplice": (278, 75), "io_setup": (206, 0), "modify_ldt": (154, NONE),
-    "iopl": (172, NONE), "ioperm": (173, NONE), "uselib": (134, NONE), "ustat": (136, NONE), "sysfs": (139, NONE), "_sysctl": (156, NONE),
+    "iopl": (172, NONE), "ioperm": (173, NONE), "uselib": (134, NONE),
+    "ustat": (136, NONE), "sysfs": (139, NONE), "_sysctl": (156, NONE),
     # the machine itself
     "acct": (163, 89), "syslog": (103, 116), "quotactl": (179, 60), "lookup_dcookie": (212, 18),
     "nfsservctl": (180, 42), "swapon": (167, 224), "swapoff": (168, 225), "reboot": (169, 142),

@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 from string import Template
-from types import TracebackType
 
 from herdsman.errors import MachineError
-from herdsman.tools.sandbox.attacks import PRELUDE, Attack
+from herdsman.tools.sandbox.attacks.attack import PRELUDE, Attack
 from herdsman.tools.sandbox.interpreter import NOBODY
 from herdsman.tools.sandbox.judge import Judge
 from herdsman.tools.sandbox.options import Limits
@@ -30,6 +29,7 @@ LIMITS = Limits(
     output_bytes=16 << 10, answer_bytes=1 << 20,
 )  # fmt: skip
 LONGEST_EVIDENCE = 300
+TESTS = "assert add(1, 2) == 3\nassert add(2, 2) == 4\ndef test_more(): assert add(5, 6) == 11"
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Bait:
         os.environ["HERDSMAN_BAIT"] = self.token
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         del os.environ["HERDSMAN_BAIT"]
         self.process.kill()
         self.process.wait()
@@ -160,7 +160,7 @@ def _breach(attack: Attack, outcomes: list[Outcome], bait: Bait) -> tuple[str, s
 def _candidate(judge: Judge, kind: str, code: str, bait: Bait) -> tuple[str, str]:
     expected = f"expected-{bait.token}"
     if kind == "tests":
-        verdict = judge.tests(code, "assert add(1, 2) == 3\nassert add(2, 2) == 4\ndef test_more(): assert add(5, 6) == 11")
+        verdict = judge.tests(code, TESTS)
     else:
         verdict = judge.values(code, "add", [([1, 2], 3), ([2, 2], 4), (["", "?"], expected)])
     return f"it passed: {verdict.evidence}" if verdict.passed else "", f"{verdict.verdict}: {verdict.evidence}"

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 from herdsman.artifacts import Artifact, cache_folder, fetch, read_member
 from herdsman.errors import MachineError
@@ -33,6 +34,7 @@ PYTHON_WASM = Artifact(
 MEMBER = "wasm_runtime/python-3.11.3.wasm"
 OPEN_FILES = 256
 HERE = Path(__file__).parent
+_WORKER = "import sys; sys.path.insert(0, sys.argv[1]); from herdsman.tools.sandbox.wasm_worker import main; main()"
 
 
 class Wasm(Sandbox):
@@ -59,7 +61,7 @@ class Wasm(Sandbox):
         self, limits: Limits, *, jobs: bool = False, modules: Mapping[str, str] | None = None, cpu_limited: bool = False
     ) -> Contained:
         cpu = {"CPU": limits.cpu_seconds} if cpu_limited else {}
-        settings = {
+        settings: dict[str, Any] = {
             "limits": {},
             "folder": "/work",
             "paths": [],
@@ -72,7 +74,7 @@ class Wasm(Sandbox):
                 "limits": {"NOFILE": OPEN_FILES, "CORE": 0, "FSIZE": 0, **cpu},
             },
         }  # fmt: skip
-        arguments = [sys.executable, "-E", "-s", "-S", "-B", str(HERE / "wasm_worker.py")]
+        arguments = [sys.executable, "-E", "-s", "-S", "-B", "-c", _WORKER, str(HERE.parents[2])]
         environment = {"PATH": os.environ.get("PATH", os.defpath)}
         return Contained(Command(arguments, environment, watched=False), settings, limits)
 

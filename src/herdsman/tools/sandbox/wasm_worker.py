@@ -18,8 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import inside  # the folder of this program is the first that imports look in
-import wasm_files
+from herdsman.tools.sandbox import inside, wasm_files
 
 WASI = "wasi_snapshot_preview1"
 PR_SET_PDEATHSIG, SIGKILL = 1, 9
@@ -101,7 +100,7 @@ class Host:
 
 def interface(linker: Any, store: Any, host: Host, files: wasm_files.Files) -> None:
     """Puts our streams, files and pauses in the place of wasmtime's."""
-    calls = files.calls()
+    calls: dict[str, Callable[..., None]] = files.calls()
     read_file, write_file = calls["fd_read"], calls["fd_write"]
 
     def read(memory: Memory, descriptor: int, *rest: int) -> None:
@@ -110,7 +109,8 @@ def interface(linker: Any, store: Any, host: Host, files: wasm_files.Files) -> N
     def write(memory: Memory, descriptor: int, *rest: int) -> None:
         host.write(memory, descriptor, *rest) if descriptor in (1, 2) else write_file(memory, descriptor, *rest)
 
-    for name, call in {**calls, "fd_read": read, "fd_write": write, "sched_yield": host.pause}.items():
+    calls.update(fd_read=read, fd_write=write, sched_yield=host.pause)
+    for name, call in calls.items():
         linker.define_func(WASI, name, linker.get(store, WASI, name).type(store), answering(call), access_caller=True)
 
 
@@ -159,14 +159,11 @@ def main() -> None:
     files = wasm_files.Files(settings["disk_bytes"], settings["files"])
     interface(linker, store, Host(settings, line), files)
     instance = linker.instantiate(store, module)
+    start: Any = instance.exports(store)["_start"]
     try:
-        instance.exports(store)["_start"](store)
+        start(store)
     except wasmtime.ExitTrap as end:
         os._exit(end.code & 127)
     except wasmtime.Trap as trap:  # the guest broke its machine, as by a stack without end
         os.write(2, str(trap).encode()[-500:])
         os._exit(70)
-
-
-if __name__ == "__main__":
-    main()

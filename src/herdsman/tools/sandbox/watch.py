@@ -19,8 +19,8 @@ def processes_under(root: int) -> list[int]:
         process = new.pop()
         found.append(process)
         try:
-            for thread in os.listdir(PROC / str(process) / "task"):
-                new += map(int, (PROC / str(process) / "task" / thread / "children").read_text().split())
+            for thread in (PROC / str(process) / "task").iterdir():
+                new += map(int, (thread / "children").read_text().split())
         except OSError:  # it has ended
             continue
     return found
