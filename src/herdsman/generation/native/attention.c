@@ -100,7 +100,7 @@ INLINE void add_values(const int rows, const uint16_t *values, half (*weights)[C
 static void score_tile(const Run *run, const uint16_t *keys, const half *queries, int width, int stride,
                        float (*scores)[CHUNK], int column) {
   float found[TILE_ROWS][LANES] __attribute__((aligned(64)));
-  BEFORE_TILES;
+  BEFORE_TILES(queries);
   _tile_zero(0);
   for (int i = 0; i < width; i += 32) {
     _tile_loadd(4, queries + i, stride * 2);
@@ -113,7 +113,7 @@ static void score_tile(const Run *run, const uint16_t *keys, const half *queries
 
 static void add_tile(const Run *run, const LayerCache *cache, int kv_head, int blocks, Tile *tile) {
   float found[TILE_ROWS][LANES] __attribute__((aligned(64)));
-  BEFORE_TILES;
+  BEFORE_TILES(tile);
   for (int d = 0; d < cache->width; d += LANES) {
     _tile_zero(0);
     for (int b = 0; b < blocks; b++) {

@@ -90,5 +90,6 @@ void tiles_begin(void);
 void tiles_end(void);
 extern bool use_tiles;
 
-/* The compiler does not know that a tile is loaded from memory: without this it may write that memory later. */
-#define BEFORE_TILES __asm__ volatile("" ::: "memory")
+/* The compiler does not know that tiles and their configuration are loaded from memory: without this it may leave out what
+ * was to be written there, or write it later. */
+#define BEFORE_TILES(memory) __asm__ volatile("" : : "r"(memory) : "memory")

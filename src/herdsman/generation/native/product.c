@@ -13,6 +13,11 @@
 #define PASS_ROWS 64    /* rows of a pass with tiles */
 #define FEWEST_TILED 2  /* rows from which tiles are faster than vectors */
 
+#if PF
+#define AHEAD(x) __builtin_prefetch(x, 0, HINT)
+#else
+#define AHEAD(x)
+#endif
 bool use_tiles = false;
 
 bool tiles_allowed(void) {
@@ -28,6 +33,7 @@ void tiles_begin(void) {
   struct { uint8_t palette, start, zero[14]; uint16_t bytes[16]; uint8_t rows[16]; } whole = {.palette = 1};
   for (int i = 0; i < 8; i++) whole.bytes[i] = 64, whole.rows[i] = 16;
   whole.bytes[HALF_LEFT] = 32, whole.rows[HALF_RIGHT] = 8;
+  BEFORE_TILES(&whole);
   if (use_tiles) _tile_loadconfig(&whole);
 #endif
 }
@@ -68,8 +74,10 @@ INLINE void bfloat16_vectors(const int rows, const Matrix *m, const uint8_t *pan
   const half *from = x->halves + (size_t)first * m->inputs;
   F32 sums[VECTOR_ROWS];
   for (int r = 0; r < rows; r++) sums[r] = all(0);
-  for (int i = 0; i < m->inputs; i += 2)
+  for (int i = 0; i < m->inputs; i += 2) {
+    AHEAD(panel + (size_t)i * LANES * 2 + PF);
     for (int r = 0; r < rows; r++) sums[r] = dot2(sums[r], panel + (size_t)i * LANES * 2, from + (size_t)r * m->inputs + i);
+  }
   for (int r = 0; r < rows; r++) store(y + r * LANES, sums[r]);
 }
 
@@ -83,8 +91,10 @@ INLINE void int8_vectors(const int rows, const Matrix *m, const uint8_t *panel, 
     const quant *from = x->quants + (size_t)first * m->inputs + g * GROUP;
     Sum4 dots[VECTOR_ROWS];
     for (int r = 0; r < rows; r++) dots[r] = dot4_start(x->sums[(size_t)(first + r) * groups + g]);
-    for (int i = 0; i < GROUP; i += 4)
+    for (int i = 0; i < GROUP; i += 4) {
+      AHEAD(w + i * LANES + PF);
       for (int r = 0; r < rows; r++) dots[r] = dot4(dots[r], w + i * LANES, from + (size_t)r * m->inputs + i);
+    }
     const F32 scales = load((const float *)(w + GROUP * LANES));
     for (int r = 0; r < rows; r++) sums[r] += to_float(dots[r]) * (scales * x->scales[(size_t)(first + r) * groups + g]);
   }
@@ -163,7 +173,7 @@ INLINE void int8_tile(const int rows, const Matrix *m, const uint8_t *panel, con
 }
 
 INLINE void with_tiles(int rows, const Matrix *m, const uint8_t *panel, const Activations *x, int first, float *y) {
-  BEFORE_TILES;
+  BEFORE_TILES(x);
   if (m->kind == BFLOAT16) {
     if (rows > 48) bfloat16_tiles(4, m, panel, x, first, y);
     else if (rows > 32) bfloat16_tiles(3, m, panel, x, first, y);
