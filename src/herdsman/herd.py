@@ -46,7 +46,7 @@ def open_herd(workspace: Workspace) -> Herd:
 
 
 def _open(model_folder: Path, tokenizer_folder: Path, guard: Guard | None) -> Herd:
-    from herdsman.generation.engine import Engine
+    from herdsman.generation.local import LocalEngine
     from herdsman.model.store import load_model
     from herdsman.recipe import MachineOptions
     from herdsman.stages import resolve_device
@@ -54,7 +54,7 @@ def _open(model_folder: Path, tokenizer_folder: Path, guard: Guard | None) -> He
 
     tokenizer = load_tokenizer(tokenizer_folder)
     model = load_model(model_folder, resolve_device(MachineOptions()))
-    return Herd(Engine(model, tokenizer), tokenizer, guard)
+    return Herd(LocalEngine(model, tokenizer), tokenizer, guard)
 
 
 def chat_with(

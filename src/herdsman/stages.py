@@ -102,7 +102,7 @@ def train_base(recipe: Recipe, work: Work, device: torch.device) -> None:
     """The training of the `pretrain` stage, on this process or on every rank of a group."""
     from herdsman.documents.store import read_documents
     from herdsman.evaluation.needle import hide_needles
-    from herdsman.generation.engine import Engine
+    from herdsman.generation.local import LocalEngine
     from herdsman.generation.sampling import Sampling
     from herdsman.tokens.tokenizer import Tokenizer
     from herdsman.training.pretrain import pretrain
@@ -114,7 +114,7 @@ def train_base(recipe: Recipe, work: Work, device: torch.device) -> None:
             max_new_tokens=60, temperature=0.6, top_p=0.9, seed=recipe.seed, stop_ids=tokenizer.stop_ids
         )
         ids = [[tokenizer.bos, *tokenizer.encode(prompt)] for prompt in prompts]
-        return [completion.text for completion in Engine(model, tokenizer).generate(ids, sampling)]
+        return [completion.text for completion in LocalEngine(model, tokenizer).generate(ids, sampling)]
 
     def needles(length: int) -> list[tuple[list[int], list[int]]]:
         texts = (row["text"] for row in read_documents(work.inputs["documents"], "held_out", ["text"]))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from herdsman.evaluation.benchmarks import BENCHMARKS, read_rows
-from herdsman.generation.engine import Engine
+from herdsman.generation.local import LocalEngine
 from herdsman.progress import SILENT
 from herdsman.tokens.learn import train
 from herdsman.tokens.tokenizer import Tokenizer
@@ -18,9 +18,9 @@ def tokenizer() -> Tokenizer:
 
 
 @pytest.fixture(scope="session")
-def engine(tokenizer: Tokenizer) -> Engine:
+def engine(tokenizer: Tokenizer) -> LocalEngine:
     """A random model with a context of 64 tokens."""
-    return Engine(random_model(tokenizer, context_length=64), tokenizer)
+    return LocalEngine(random_model(tokenizer, context_length=64), tokenizer)
 
 
 @pytest.fixture(scope="session")

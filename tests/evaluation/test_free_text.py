@@ -19,7 +19,7 @@ from herdsman.evaluation.free_text import (
     solve_problems,
     strict_answer,
 )
-from herdsman.generation.engine import Engine
+from herdsman.generation.local import LocalEngine
 from herdsman.tokens.tokenizer import Tokenizer
 from tests.generation.models import parrot
 
@@ -95,7 +95,7 @@ def solved(says: bytes, right: str, length: int = 4, max_new_tokens: int = 40) -
     model, tokenizer = parrot(says, context_length=64)
     prompt = [tokenizer.bos, *[ord("?")] * length, ord("\n")]
     problem = Problem("GSM8K/0", "?", right)
-    (row,) = solve_problems(Engine(model, tokenizer), [prompt], [problem], max_new_tokens)
+    (row,) = solve_problems(LocalEngine(model, tokenizer), [prompt], [problem], max_new_tokens)
     return row
 
 

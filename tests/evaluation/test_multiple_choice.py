@@ -8,14 +8,14 @@ import torch
 from herdsman.errors import InputError
 from herdsman.evaluation.benchmarks import BENCHMARKS
 from herdsman.evaluation.multiple_choice import Question, answer_questions, encode_pair, fitted, read_question
-from herdsman.generation.engine import Engine
+from herdsman.generation.local import LocalEngine
 from herdsman.tokens.tokenizer import Tokenizer
 
 Rows = list[dict]
 CHOICE = ("arc_challenge", "openbookqa")
 
 
-def naive_logprob(engine: Engine, tokenizer: Tokenizer, context: str, choice: str) -> float:
+def naive_logprob(engine: LocalEngine, tokenizer: Tokenizer, context: str, choice: str) -> float:
     """lm-evaluation-harness's loglikelihood of " choice" behind the context: one forward pass, no batch.
 
     Context and whole are encoded apart; the continuation is what the whole has more; the last `context_length + 1`
@@ -32,7 +32,7 @@ def naive_logprob(engine: Engine, tokenizer: Tokenizer, context: str, choice: st
 
 @pytest.mark.parametrize("name", CHOICE)
 def test_it_equals_a_loop_over_choices(
-    name: str, engine: Engine, tokenizer: Tokenizer, questions: dict[str, Rows]
+    name: str, engine: LocalEngine, tokenizer: Tokenizer, questions: dict[str, Rows]
 ) -> None:
     found = answer_questions(engine, tokenizer, [read_question(BENCHMARKS[name], row) for row in questions[name]])
     for source, row in zip(questions[name], found, strict=True):
@@ -51,7 +51,7 @@ def test_it_equals_a_loop_over_choices(
 
 
 def test_results_do_not_depend_on_what_is_scored_together(
-    engine: Engine, tokenizer: Tokenizer, questions: dict[str, Rows]
+    engine: LocalEngine, tokenizer: Tokenizer, questions: dict[str, Rows]
 ) -> None:
     asked = [read_question(BENCHMARKS["openbookqa"], row) for row in questions["openbookqa"]]
     together = answer_questions(engine, tokenizer, asked)
@@ -60,7 +60,7 @@ def test_results_do_not_depend_on_what_is_scored_together(
         assert alone["logprobs"] == pytest.approx(row["logprobs"], rel=1e-5)
 
 
-def test_equally_good_answers_are_decided_for_the_first(engine: Engine, tokenizer: Tokenizer) -> None:
+def test_equally_good_answers_are_decided_for_the_first(engine: LocalEngine, tokenizer: Tokenizer) -> None:
     (row,) = answer_questions(engine, tokenizer, [Question("q", "Is it so?", ("yes", "yes", "yes"), 1)])
     assert (row["chosen"], row["chosen_norm"], row["acc"]) == (0, 0, 0)
 

@@ -11,7 +11,8 @@ from torch.nn.functional import cross_entropy
 
 from herdsman.errors import InputError
 from herdsman.evaluation.needle import Needle, Pair, hide_needles, needles_found
-from herdsman.generation.engine import Engine, Score
+from herdsman.generation.engine import Score
+from herdsman.generation.local import LocalEngine
 from herdsman.generation.sampling import Sampling
 from herdsman.model.llama import Llama
 from herdsman.tokens.tokenizer import Tokenizer
@@ -88,10 +89,10 @@ def test_a_model_finds_what_it_would_write(tokenizer: Tokenizer) -> None:
     """Half of the questions are learnt by heart; the engine must find these, and no others but those it writes out."""
     asked = hide_needles(TEXTS, tokenizer, 64, seed=5, depths=4, facts=2)
     model = random_model(tokenizer, context_length=64)
-    assert needles_found(Engine(model, tokenizer).score, asked) == 0.0
+    assert needles_found(LocalEngine(model, tokenizer).score, asked) == 0.0
     learnt = asked[::2]
     _learn(model, learnt, torch.optim.AdamW(model.parameters(), lr=3e-3), 60)
-    engine = Engine(model, tokenizer)
+    engine = LocalEngine(model, tokenizer)
     assert needles_found(engine.score, learnt) == 1.0
     length = len(asked[0].answer)
     written = engine.generate(
@@ -118,7 +119,7 @@ def test_a_gate_opens_when_a_real_model_finds_its_needles(tokenizer: Tokenizer) 
         return float(cross_entropy(logits.flatten(0, 1), short[:, 1:].flatten()).detach())
 
     def needle(model: Llama, length: int) -> float:
-        return needles_found(Engine(model, tokenizer).score, asked)
+        return needles_found(LocalEngine(model, tokenizer).score, asked)
 
     gates.check(0, 0, model, short_context_loss, needle)
     step = 0

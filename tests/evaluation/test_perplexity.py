@@ -18,7 +18,7 @@ from herdsman.evaluation.perplexity import (
     windows,
 )
 from herdsman.evaluation.statistics import bits_per_byte
-from herdsman.generation.engine import Engine
+from herdsman.generation.local import LocalEngine
 from herdsman.model.llama import Llama
 from herdsman.tokens.tokenizer import Tokenizer
 from tests.evaluation.herd import random_model, real_documents
@@ -37,7 +37,7 @@ def full_logits_nats(model: Llama, tokenizer: Tokenizer, text: str) -> float:
     return -sum(math.log(probabilities[place, token]) for place, token in enumerate(ids[1:]))
 
 
-def test_it_equals_full_logits(engine: Engine, tokenizer: Tokenizer) -> None:
+def test_it_equals_full_logits(engine: LocalEngine, tokenizer: Tokenizer) -> None:
     documents = [*held_out(1, 40, 100, 90), HeldOut("x", "general", "Größe 漢字 😀")]
     assert max(len(tokenizer.encode(document.text)) for document in documents) <= engine.context_length
     found = surprise(engine, tokenizer, documents)
@@ -46,7 +46,7 @@ def test_it_equals_full_logits(engine: Engine, tokenizer: Tokenizer) -> None:
         assert (row.id, row.bytes) == (document.id, len(document.text.encode()))
 
 
-def test_long_documents_are_the_sum_of_their_windows(engine: Engine, tokenizer: Tokenizer) -> None:
+def test_long_documents_are_the_sum_of_their_windows(engine: LocalEngine, tokenizer: Tokenizer) -> None:
     """A document of many windows scores what its windows score as documents of their own."""
     (whole,) = held_out(3000)
     ids = tokenizer.encode(whole.text)
@@ -71,7 +71,7 @@ def test_a_model_that_knows_nothing_needs_the_logarithm_of_its_vocabulary(tokeni
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
-    rows = surprise(Engine(model, tokenizer), tokenizer, held_out(5000, 333))
+    rows = surprise(LocalEngine(model, tokenizer), tokenizer, held_out(5000, 333))
     for row in rows:
         assert row.nats == pytest.approx(row.tokens * math.log(tokenizer.vocab_size), rel=1e-6)
     tokens, size = sum(row.tokens for row in rows), sum(row.bytes for row in rows)
@@ -79,7 +79,7 @@ def test_a_model_that_knows_nothing_needs_the_logarithm_of_its_vocabulary(tokeni
     assert bits_per_byte([row.nats for row in rows], [row.bytes for row in rows]) == pytest.approx(expected, rel=1e-6)
 
 
-def test_progress_counts_the_bytes(engine: Engine, tokenizer: Tokenizer) -> None:
+def test_progress_counts_the_bytes(engine: LocalEngine, tokenizer: Tokenizer) -> None:
     told: list[int] = []
     documents = held_out(9000, 10, 7000, 1)
     surprise(engine, tokenizer, documents, told.append)

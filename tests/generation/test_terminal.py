@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from herdsman.errors import InputError
-from herdsman.generation.engine import Engine
+from herdsman.generation.local import LocalEngine
 from herdsman.generation.sampling import Sampling
 from herdsman.generation.terminal import HELP, Chat, chat
 from herdsman.tokens.chat import Message, encode
@@ -40,13 +40,13 @@ def pipe(text: str | bytes, says: bytes = SAYS, context_length: int = 256, **mor
     os.close(writer)
     output = io.StringIO()
     with open(reader, encoding="utf-8") as input:
-        chat(Engine(model, tokenizer), tokenizer, input, output, **{"sampling": GREEDY} | more)
+        chat(LocalEngine(model, tokenizer), tokenizer, input, output, **{"sampling": GREEDY} | more)
     return output.getvalue()
 
 
 def dialog(context_length: int = 256, **more) -> Chat:
     model, tokenizer = parrot(SAYS, context_length)
-    return Chat(Engine(model, tokenizer), tokenizer, more.pop("sampling", GREEDY), **more)
+    return Chat(LocalEngine(model, tokenizer), tokenizer, more.pop("sampling", GREEDY), **more)
 
 
 def test_a_pipe_gets_answers_and_nothing_else() -> None:
@@ -71,7 +71,7 @@ def test_a_line_that_cannot_be_done_is_an_error_over_a_pipe_and_a_remark_on_a_te
         with pytest.raises(InputError, match=error) as caught:
             pipe(line, context_length=64)
         output = io.StringIO()
-        chat(Engine(model, tokenizer), tokenizer, Terminal(f"{line}\nhi\n"), output, sampling=GREEDY)
+        chat(LocalEngine(model, tokenizer), tokenizer, Terminal(f"{line}\nhi\n"), output, sampling=GREEDY)
         assert f"{caught.value}\n" in output.getvalue()
         assert output.getvalue().count("Bad. Nice!\n") == 1
 
@@ -79,7 +79,7 @@ def test_a_line_that_cannot_be_done_is_an_error_over_a_pipe_and_a_remark_on_a_te
 def test_the_history_is_what_the_model_reads() -> None:
     model, tokenizer = random_model(512), small_tokenizer()
     sampling = Sampling(12, temperature=1.0, seed=5, stop_ids=frozenset(tokenizer.special.values()))
-    engine = Engine(model, tokenizer)
+    engine = LocalEngine(model, tokenizer)
     talk = Chat(engine, tokenizer, Sampling(12, temperature=1.0, seed=5), system="Be brief.")
     messages = [Message("system", "Be brief.")]
     for turn, question in enumerate(("one", "two é", "three")):
@@ -97,7 +97,7 @@ def test_commands_on_a_terminal() -> None:
     model, tokenizer = parrot(SAYS)
     output = io.StringIO()
     lines = "/help\nhello\n/reset\n/system  Be kind. \n/system\n"
-    chat(Engine(model, tokenizer), tokenizer, Terminal(lines), output, sampling=GREEDY)
+    chat(LocalEngine(model, tokenizer), tokenizer, Terminal(lines), output, sampling=GREEDY)
     assert output.getvalue() == (
         f"Ask away. /help lists the commands.\n> {HELP}> Bad. Nice!\n> The dialog is forgotten.\n"
         "> The system message is set.\n> There is no system message now.\n> \n"
@@ -161,12 +161,12 @@ def test_an_answer_given_up_half_way_stays_in_the_history() -> None:
 
 ENDLESS = """
 import sys
-from herdsman.generation.engine import Engine
+from herdsman.generation.local import LocalEngine
 from herdsman.generation.sampling import Sampling
 from herdsman.generation.terminal import chat
 from tests.generation.models import parrot
 model, tokenizer = parrot(b"Ha! ", 100_000, end=None)
-chat(Engine(model, tokenizer), tokenizer, sys.stdin, sys.stdout, sampling=Sampling(90_000, temperature=0))
+chat(LocalEngine(model, tokenizer), tokenizer, sys.stdin, sys.stdout, sampling=Sampling(90_000, temperature=0))
 print("left in peace")
 """
 

@@ -14,7 +14,7 @@ import torch
 
 from herdsman.errors import InputError
 from herdsman.files import read_json, sha256_file
-from herdsman.generation.engine import Engine
+from herdsman.generation.local import LocalEngine
 from herdsman.generation.sampling import Sampling
 from herdsman.herd import chat_with, open_herd
 from herdsman.model.importing import import_model
@@ -81,7 +81,7 @@ def test_a_folder_with_a_foreign_vocabulary(foreign: Path, tmp_path: Path) -> No
         torch.tensor([prompt]), max_new_tokens=40, do_sample=False, pad_token_id=0, eos_token_id=-1
     )
     sampling = Sampling(40, temperature=0, stop_ids=frozenset())
-    assert Engine(model, ours).generate([prompt], sampling)[0].ids == greedy[0, len(prompt) :].tolist()
+    assert LocalEngine(model, ours).generate([prompt], sampling)[0].ids == greedy[0, len(prompt) :].tolist()
 
 
 def test_an_export_of_a_herd_comes_back_as_it_was(llama3: Path, tmp_path: Path) -> None:

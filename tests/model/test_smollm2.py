@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from herdsman.artifacts import Artifact, fetch, read_member
-from herdsman.generation.engine import Engine
+from herdsman.generation.local import LocalEngine
 from herdsman.generation.sampling import Sampling
 from herdsman.model.importing import import_model
 from herdsman.model.origin import Origin
@@ -47,8 +47,8 @@ def origin(source: Path) -> Origin:
 
 
 @pytest.fixture(scope="module")
-def engine(source: Path, origin: Origin) -> Engine:
-    return Engine(load_model(source / "ours" / "model"), load_tokenizer(source / "ours" / "tokenizer"))
+def engine(source: Path, origin: Origin) -> LocalEngine:
+    return LocalEngine(load_model(source / "ours" / "model"), load_tokenizer(source / "ours" / "tokenizer"))
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_its_dimensions(origin: Origin) -> None:
     assert (origin.vocab_size, origin.licence, origin.llama3_tokenizer) == (49_152, "apache-2.0", False)
 
 
-def test_its_tokenizer_equals_that_of_llama_cpp(engine: Engine) -> None:
+def test_its_tokenizer_equals_that_of_llama_cpp(engine: LocalEngine) -> None:
     tokenizer = engine.tokenizer
     assert isinstance(tokenizer, ForeignTokenizer)
     assert tokenizer.encode(HOSTILE) == HOSTILE_IDS
@@ -71,7 +71,7 @@ def test_its_tokenizer_equals_that_of_llama_cpp(engine: Engine) -> None:
     assert (tokenizer.beginning, tokenizer.stop_ids) == ([], {2})
 
 
-def test_its_logits_and_its_text_equal_those_of_transformers(engine: Engine, peer: Any) -> None:
+def test_its_logits_and_its_text_equal_those_of_transformers(engine: LocalEngine, peer: Any) -> None:
     ids = torch.tensor([engine.tokenizer.encode(TEXT)])
     with torch.no_grad():
         ours, theirs = engine.model.logits(engine.model(ids)), peer(ids).logits
@@ -84,7 +84,7 @@ def test_its_logits_and_its_text_equal_those_of_transformers(engine: Engine, pee
     assert engine.tokenizer.decode(greedy) == completion.text
 
 
-def test_it_knows_the_capital_of_france(engine: Engine) -> None:
+def test_it_knows_the_capital_of_france(engine: LocalEngine) -> None:
     """Asked in its own chat format, ids put together by hand."""
     tokenizer = engine.tokenizer
     start, end, line = 1, 2, tokenizer.encode("\n")

@@ -26,6 +26,7 @@ from herdsman.evaluation.perplexity import HeldOut, choose_held_out, surprise
 from herdsman.evaluation.tables import benchmark_results, bits_results, examples
 from herdsman.files import read_jsonl, write_json, write_jsonl
 from herdsman.generation.engine import Engine
+from herdsman.generation.local import LocalEngine
 from herdsman.model.store import load_model
 from herdsman.tokens.tokenizer import Tokenizer
 from herdsman.workspace import Work
@@ -102,7 +103,7 @@ def _measure(
     missing = [name for name in measurements if not _predictions(work, model, name).exists()]
     if not missing:
         return
-    engine = Engine(load_model(folder, device), tokenizer)
+    engine = LocalEngine(load_model(folder, device), tokenizer)
     for name in missing:
         write_jsonl(_predictions(work, model, name), measurements[name](engine, model))
 

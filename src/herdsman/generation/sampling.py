@@ -1,21 +1,22 @@
-"""How the next token is chosen: temperature, nucleus, and random numbers that belong to a row and not to its batch."""
+"""How completions are drawn: what may be asked for, and random numbers that belong to a row and not to its batch."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from herdsman.errors import InputError
-
-NUCLEUS_GUESS = 64
+from herdsman.generation.constraint import Constraint
 
 
 @dataclass(frozen=True)
 class Sampling:
     """How completions are drawn.
+
+    Logits are changed in this order: repetition penalty, presence and frequency penalty, bias, constraint,
+    temperature; then top_k, top_p (of what top_k left) and min_p each take tokens away.
 
     Attributes:
         max_new_tokens: longest completion; shorter where the model's context ends.
@@ -23,6 +24,16 @@ class Sampling:
         top_p: only the likeliest tokens that together hold this probability can be drawn (1 = all).
         seed: with the number of the row, decides every draw.
         stop_ids: tokens that end a completion; the tokenizer's own if None.
+        top_k: only so many of the likeliest tokens can be drawn (0 = all).
+        min_p: only tokens with at least this share of the likeliest one's probability can be drawn.
+        repetition_penalty: positive logits of tokens in prompt or completion are divided by it, negative ones multiplied
+            (CTRL, Keskar et al. 2019, section 4.1; 1 = none).
+        presence_penalty: taken from the logit of every token that the completion has.
+        frequency_penalty: taken from it as often as the completion has it.
+        logit_bias: added to the logits of tokens.
+        stop: strings that end a completion; its text ends before the first of them.
+        logprobs: how many likeliest tokens to name with the log-probability of each token drawn; None for neither.
+        constraint: a form that the completion must have.
     """
 
     max_new_tokens: int = 256
@@ -30,50 +41,39 @@ class Sampling:
     top_p: float = 0.9
     seed: int = 0
     stop_ids: frozenset[int] | None = None
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    stop: tuple[str, ...] = ()
+    logprobs: int | None = None
+    constraint: Constraint | None = None
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 1 or self.temperature < 0 or not 0 < self.top_p <= 1:
-            raise InputError(
-                f"sampling with max_new_tokens={self.max_new_tokens}, temperature={self.temperature} and "
-                f"top_p={self.top_p} is not possible",
-                do="use at least 1 new token, a temperature of 0 or more, and 0 < top_p <= 1",
-            )
+        ranges = {
+            "max_new_tokens": (self.max_new_tokens >= 1, "at least 1"),
+            "temperature": (0 <= self.temperature < np.inf, "0 or more"),
+            "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
+            "top_k": (self.top_k >= 0, "0 or more"),
+            "min_p": (0 <= self.min_p <= 1, "from 0 to 1"),
+            "repetition_penalty": (0 < self.repetition_penalty < np.inf, "above 0"),
+            "presence_penalty": (bool(np.isfinite(self.presence_penalty)), "a finite number"),
+            "frequency_penalty": (bool(np.isfinite(self.frequency_penalty)), "a finite number"),
+            "logprobs": (self.logprobs is None or self.logprobs >= 0, "0 or more"),
+        }
+        for name, (possible, range_) in ranges.items():
+            if not possible:
+                raise InputError(
+                    f"sampling with {name}={getattr(self, name)} is not possible", do=f"it must be {range_}"
+                )
+        if not all(self.stop):
+            raise InputError("a stop string is empty", do="leave it out")
+        if any(np.isnan(bias) for bias in self.logit_bias.values()):
+            raise InputError("a logit bias is not a number", do="leave it out")
 
 
-def uniforms(seed: int, row: int, count: int) -> np.ndarray:
-    """The draws of one row, [count] in [0, 1): a pure function of its arguments, so any batch gives the same sample."""
-    return np.random.Generator(np.random.Philox(key=[seed % 2**64, row % 2**64])).random(count)
-
-
-def choose(logits: Tensor, temperature: float, top_p: float, draws: Tensor) -> Tensor:
-    """The next token of each row, [rows].
-
-    logits: [rows, vocab]; draws: [rows] in [0, 1), turned into tokens by inverting the cumulative distribution.
-    """
-    if temperature == 0:
-        return logits.argmax(-1)
-    probabilities = torch.softmax(logits.float() / temperature, -1)
-    if top_p < 1:
-        probabilities, tokens = _nucleus(probabilities, top_p)
-    else:
-        tokens = None
-    cumulative = probabilities.double().cumsum(-1)
-    index = torch.searchsorted(cumulative, (draws.double() * cumulative[:, -1])[:, None], right=True)
-    # A draw rounded up to the whole mass must still fall on the last token that has any probability.
-    last = (probabilities > 0).long().cumsum(-1).argmax(-1, keepdim=True)
-    index = torch.minimum(index, last)
-    return (index if tokens is None else tokens.gather(-1, index))[:, 0]
-
-
-def _nucleus(probabilities: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
-    """Probabilities in falling order with those outside the nucleus at 0, and their tokens; both [rows, kept].
-
-    The nucleus is the smallest set of likeliest tokens with at least `top_p` (Holtzman et al. 2020): a token is in it
-    when those before it hold less. Few tokens usually suffice, so the whole vocabulary is sorted only when they do not.
-    """
-    count = min(NUCLEUS_GUESS, probabilities.shape[-1])
-    ordered, tokens = probabilities.topk(count, dim=-1)
-    if count < probabilities.shape[-1] and bool((ordered.double().sum(-1) < top_p).any()):
-        ordered, tokens = probabilities.sort(dim=-1, descending=True, stable=True)
-    before = ordered.double().cumsum(-1) - ordered.double()
-    return ordered.masked_fill(before >= top_p, 0.0), tokens
+def draws(seed: int, row: int) -> np.random.Generator:
+    """The stream of draws of one row: a pure function of its arguments, so any batch gives the same sample."""
+    return np.random.Generator(np.random.Philox(key=[seed % 2**64, row % 2**64]))

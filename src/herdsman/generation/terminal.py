@@ -92,11 +92,14 @@ class Chat:
             return
         prompt = self._fit(asked)
         said: list[str] = []
+        pieces = self.engine.stream(prompt, self.sampling, row=self.answers)
         try:
-            for piece in self._guarded(asked, self.engine.stream(prompt, self.sampling, row=self.answers)):
-                said.append(piece)
-                yield piece
+            texts = (piece.text for piece in pieces if piece.text)
+            for text in self._guarded(asked, texts):
+                said.append(text)
+                yield text
         finally:
+            pieces.close()
             self.answers += 1
             self.history += [asked, Message("assistant", "".join(said))]
 

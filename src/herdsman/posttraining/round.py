@@ -62,6 +62,7 @@ from herdsman.errors import InputError
 from herdsman.events import EVENTS, EventLog
 from herdsman.files import read_json, write_json, write_jsonl
 from herdsman.generation.engine import Engine
+from herdsman.generation.local import LocalEngine
 from herdsman.generation.sampling import Sampling
 from herdsman.model.store import load_model
 from herdsman.posttraining import summary
@@ -288,7 +289,7 @@ class _Steps:
         return asked + self.options.sampling.max_new_tokens <= self.context_length
 
     def _engine(self, name: str) -> Engine:
-        return Engine(load_model(self.models[name], self.device), self.tokenizer)
+        return LocalEngine(load_model(self.models[name], self.device), self.tokenizer)
 
     def _draw(
         self,

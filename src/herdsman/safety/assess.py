@@ -16,7 +16,7 @@ import torch
 from herdsman.documents.store import read_documents
 from herdsman.evaluation.benchmarks import choose
 from herdsman.files import read_jsonl, write_json, write_jsonl
-from herdsman.generation.engine import Engine
+from herdsman.generation.local import LocalEngine
 from herdsman.generation.sampling import Sampling
 from herdsman.model.store import load_model
 from herdsman.safety.guard import SAFE, WEIGHTS, Guard
@@ -90,7 +90,7 @@ def assess(options: SafetyOptions, work: Work, device: torch.device | str = "cpu
 def _replies(options: SafetyOptions, work: Work, prompts: list[TestPrompt], device: torch.device | str) -> list[str]:
     """The model's likeliest reply to each prompt."""
     tokenizer = Tokenizer.load(work.inputs["tokenizer"])
-    engine = Engine(load_model(work.inputs["posttrain"] / "model", device), tokenizer)
+    engine = LocalEngine(load_model(work.inputs["posttrain"] / "model", device), tokenizer)
     dialogs = [encode(tokenizer, [Message("user", prompt.text)], reply=True)[0] for prompt in prompts]
     sampling = Sampling(max_new_tokens=options.max_new_tokens, temperature=0.0)
     with work.progress.task("XSTest", total=len(prompts), unit="prompts") as task:

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from herdsman.errors import InputError
-from herdsman.generation.engine import Completion, Engine
-from herdsman.generation.sampling import Sampling, choose, uniforms
+from herdsman.generation.choosing import draw
+from herdsman.generation.engine import Completion, Piece
+from herdsman.generation.local import LocalEngine
+from herdsman.generation.sampling import Sampling, draws
 from herdsman.model.store import save_model
 from herdsman.release.huggingface import export
 from herdsman.tokens.vocabulary import MODEL_FILE, write_huggingface, write_ranks
@@ -27,19 +29,20 @@ def prompts(seed: int = 0) -> list[list[int]]:
 
 
 @pytest.fixture(scope="module")
-def engine() -> Engine:
-    return Engine(random_model(), TOKENIZER)
+def engine() -> LocalEngine:
+    return LocalEngine(random_model(), TOKENIZER)
 
 
-def recomputed(engine: Engine, prompt: list[int], sampling: Sampling, row: int) -> list[int]:
+def recomputed(engine: LocalEngine, prompt: list[int], sampling: Sampling, row: int) -> list[int]:
     """The same sample without cache, batch or padding: the whole sequence is computed for every token."""
     ids = list(prompt)
-    draws = torch.from_numpy(uniforms(sampling.seed, row, sampling.max_new_tokens))
+    numbers = torch.from_numpy(draws(sampling.seed, row).random(sampling.max_new_tokens))
     stops = TOKENIZER.stop_ids if sampling.stop_ids is None else sampling.stop_ids
     for step in range(min(sampling.max_new_tokens, engine.context_length - len(prompt))):
         with torch.no_grad():
             logits = engine.model.logits(engine.model(torch.tensor([ids])))[:, -1]
-        token = int(choose(logits, sampling.temperature, sampling.top_p, draws[step : step + 1]))
+        greedy = sampling.temperature == 0
+        token = int(logits.argmax() if greedy else draw(logits, [sampling], numbers[step : step + 1]))
         if token in stops:
             break
         ids.append(token)
@@ -55,7 +58,7 @@ def recomputed(engine: Engine, prompt: list[int], sampling: Sampling, row: int) 
     ],
     ids=["greedy", "all", "nucleus"],
 )
-def test_batched_equals_one_by_one_equals_recomputed(engine: Engine, sampling: Sampling) -> None:
+def test_batched_equals_one_by_one_equals_recomputed(engine: LocalEngine, sampling: Sampling) -> None:
     rows = prompts()
     batched = engine.generate(rows, sampling)
     for row, prompt in enumerate(rows):
@@ -77,7 +80,7 @@ def test_greedy_equals_transformers(tmp_path: Path, tied: bool, rope_scaling: di
     save_model(model, tmp_path / "model")
     export(tmp_path / "model", tmp_path / "tokenizer", tmp_path / "hf")
     peer = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "hf").eval()
-    ours = Engine(model, TOKENIZER).generate(prompts(), Sampling(24, temperature=0))
+    ours = LocalEngine(model, TOKENIZER).generate(prompts(), Sampling(24, temperature=0))
     for prompt, completion in zip(prompts(), ours, strict=True):
         ids = torch.tensor([prompt])
         written = peer.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, do_sample=False)
@@ -89,67 +92,32 @@ def test_greedy_equals_transformers(tmp_path: Path, tied: bool, rope_scaling: di
             assert len(completion.ids) == 24
 
 
-def test_seeds_decide_and_batches_do_not(engine: Engine) -> None:
+def test_seeds_decide_and_batches_do_not(engine: LocalEngine) -> None:
     sampling = Sampling(12, temperature=1.0, top_p=0.95, seed=7, stop_ids=NO_STOP)
     rows = prompts()
     first = engine.generate(rows, sampling)
     assert engine.generate(rows, sampling) == first
     assert engine.generate(rows, Sampling(12, 1.0, 0.95, seed=8, stop_ids=NO_STOP)) != first
-    tight = Engine(engine.model, TOKENIZER, cache_bytes=1)
-    assert tight.generate(rows, sampling) == first, "one row at a time"
+    tight = LocalEngine(engine.model, TOKENIZER, cache_bytes=4 * 4096)
+    assert tight.generate(rows, sampling) == first, "in memory for one whole context"
     order = list(reversed(range(len(rows))))
     assert engine.generate([rows[row] for row in order], sampling, rows=order) == [first[row] for row in order]
     assert first[3] != first[8], "equal prompts draw from streams of their own"
     assert engine.generate([rows[3]] * 2, sampling, rows=[5, 5])[0] == engine.generate([rows[3]], sampling, rows=[5])[0]
 
 
-def test_batches_stay_within_the_memory_they_are_given(engine: Engine) -> None:
-    model = engine.model.options
-    slot_bytes = 2 * model.layers * model.kv_heads * model.head_width * 4
-    rows = [[1] * 10] * 7
-    three_rows = Engine(engine.model, TOKENIZER, cache_bytes=3 * 30 * slot_bytes)
-    assert [len(batch) for batch in three_rows._batches(rows, 20)] == [3, 3, 1]
-
-
-def test_temperature_and_nucleus_follow_the_distribution() -> None:
-    logits = torch.tensor([2.0, 1.0, 0.5, -1.0, float("-inf")])
-    draws = torch.from_numpy(uniforms(1, 2, 20_000))
-    rows = logits.expand(len(draws), -1)
-    for temperature, top_p, kept in ((1.0, 1.0, 4), (0.5, 1.0, 4), (1.0, 0.8, 2), (1.0, 0.85, 3), (1.0, 1e-9, 1)):
-        counts = torch.bincount(choose(rows, temperature, top_p, draws), minlength=5).double() / len(draws)
-        expected = torch.softmax(logits.double() / temperature, -1)
-        expected[kept:] = 0
-        assert counts[kept:].sum() == 0
-        assert torch.allclose(counts, expected / expected.sum(), atol=0.012)
-    assert choose(logits[None], 0.0, 0.5, draws[:1]).tolist() == [0]
-    assert choose(logits[None], 1.0, 1.0, torch.tensor([1.0])).tolist() == [3], "never a token without probability"
-    assert choose(logits.flip(0)[None], 1.0, 1.0, torch.tensor([0.0])).tolist() == [1], "at this end neither"
-
-
-def test_a_wide_nucleus_is_found_beyond_the_first_guess() -> None:
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(3, 1000, generator=generator) * torch.tensor([[0.1], [1.0], [8.0]])
-    draws = torch.from_numpy(uniforms(0, 0, 500))
-    for row in logits:
-        drawn = choose(row.expand(500, -1), 1.0, 0.9, draws)
-        probabilities, order = torch.softmax(row, -1).double().sort(descending=True)
-        nucleus = order[: int((probabilities.cumsum(-1) - probabilities < 0.9).sum())]
-        assert set(drawn.tolist()) <= set(nucleus.tolist())
-        assert len(set(drawn.tolist())) > 0.5 * min(len(nucleus), 200)
-
-
 def test_stop_ids_end_a_completion_and_are_left_out() -> None:
     model, tokenizer = parrot(b"abc")
-    engine = Engine(model, tokenizer)
+    engine = LocalEngine(model, tokenizer)
     line_end = [tokenizer.bos, ord("\n")]
-    assert engine.generate([line_end], Sampling(9)) == [Completion([97, 98, 99], "abc", True)]
-    assert engine.generate([line_end], Sampling(3)) == [Completion([97, 98, 99], "abc", False)]
-    assert engine.generate([line_end], Sampling(9, stop_ids=frozenset([98]))) == [Completion([97], "a", True)]
-    assert engine.generate([line_end], Sampling(9, stop_ids=frozenset([97]))) == [Completion([], "", True)]
-    assert list(engine.stream(line_end, Sampling(9, stop_ids=frozenset([97])))) == []
+    assert engine.generate([line_end], Sampling(9)) == [Completion([97, 98, 99], "abc", True, "stop")]
+    assert engine.generate([line_end], Sampling(3)) == [Completion([97, 98, 99], "abc", False, "length")]
+    assert engine.generate([line_end], Sampling(9, stop_ids=frozenset([98]))) == [Completion([97], "a", True, "stop")]
+    assert engine.generate([line_end], Sampling(9, stop_ids=frozenset([97]))) == [Completion([], "", True, "stop")]
+    assert list(engine.stream(line_end, Sampling(9, stop_ids=frozenset([97])))) == [Piece("", (), None, "stop")]
 
 
-def test_the_context_is_the_limit(engine: Engine) -> None:
+def test_the_context_is_the_limit(engine: LocalEngine) -> None:
     sampling = Sampling(100, temperature=0, stop_ids=NO_STOP)
     rows = [[5] * 63, [5] * 60, [5]]
     completions = engine.generate(rows, sampling)
@@ -166,24 +134,28 @@ def test_the_context_is_the_limit(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_stream_concatenates_to_generate(engine: Engine, seed: int) -> None:
+def test_stream_concatenates_to_generate(engine: LocalEngine, seed: int) -> None:
     """Random models write broken UTF-8, so the pieces are put to the test as well."""
     sampling = Sampling(40, temperature=1.0, top_p=1.0, seed=seed)
     for row, prompt in enumerate(prompts(seed)[:4]):
         pieces = list(engine.stream(prompt, sampling, row))
-        assert "".join(pieces) == engine.generate([prompt], sampling, rows=[row])[0].text
-        assert all(pieces), "no piece is empty"
+        whole = engine.generate([prompt], sampling, rows=[row])[0]
+        assert "".join(piece.text for piece in pieces) == whole.text == TOKENIZER.decode(whole.ids)
+        assert [id for piece in pieces for id in piece.ids] == whole.ids
+        assert all(piece.text for piece in pieces[:-1]), "no piece but the last is empty"
+        assert [piece.finish for piece in pieces] == [None] * (len(pieces) - 1) + [whole.finish]
 
 
 def test_pieces_never_break_a_character() -> None:
     text = "é日🐑x"
-    model, tokenizer = parrot(text.encode())
-    assert list(Engine(model, tokenizer).stream([ord("\n")], Sampling(20, temperature=0))) == ["é", "日", "🐑", "x"]
-    cut = list(Engine(model, tokenizer).stream([ord("\n")], Sampling(7, temperature=0)))
-    assert cut == ["é", "日", "\ufffd"], "what is cut off inside a character is one sign"
+    engine = LocalEngine(*parrot(text.encode()))
+    whole = engine.stream([ord("\n")], Sampling(20, temperature=0))
+    assert [piece.text for piece in whole] == ["é", "日", "🐑", "x", ""]
+    cut = engine.stream([ord("\n")], Sampling(7, temperature=0))
+    assert [piece.text for piece in cut] == ["é", "日", "\ufffd"], "what is cut off inside a character is one sign"
 
 
-def test_score_equals_the_log_softmax_of_the_whole_sequence(engine: Engine) -> None:
+def test_score_equals_the_log_softmax_of_the_whole_sequence(engine: LocalEngine) -> None:
     generator = torch.Generator().manual_seed(1)
     pairs = []
     for context, continuation in ((1, 1), (5, 3), (2, 9), (40, 20), (3, 3), (63, 1), (1, 64)):
@@ -206,14 +178,14 @@ def test_score_equals_the_log_softmax_of_the_whole_sequence(engine: Engine) -> N
     assert [score.logprob for score in alone] == pytest.approx([score.logprob for score in scores], abs=1e-4)
 
 
-def test_score_knows_what_greedy_decoding_would_write(engine: Engine) -> None:
+def test_score_knows_what_greedy_decoding_would_write(engine: LocalEngine) -> None:
     for prompt in prompts()[:5]:
         written = engine.generate([prompt], Sampling(6, temperature=0, stop_ids=NO_STOP))[0].ids
         changed = [*written[:-1], (written[-1] + 1) % 500]
         assert [score.greedy for score in engine.score([(prompt, written), (prompt, changed)])] == [True, False]
 
 
-def test_score_cuts_the_context_from_its_beginning(engine: Engine) -> None:
+def test_score_cuts_the_context_from_its_beginning(engine: LocalEngine) -> None:
     """As lm-evaluation-harness does: the last `context_length` + 1 tokens, of which the last is only a target."""
     ids = torch.randint(0, 500, (100,), generator=torch.Generator().manual_seed(2)).tolist()
     long, short = engine.score([(ids[:90], ids[90:]), (ids[35:90], ids[90:])])
@@ -225,13 +197,7 @@ def test_score_cuts_the_context_from_its_beginning(engine: Engine) -> None:
         engine.score([([1], [2] * 65)])
 
 
-def test_progress_counts_every_completion(engine: Engine) -> None:
+def test_progress_counts_every_completion(engine: LocalEngine) -> None:
     done: list[int] = []
     engine.generate(prompts(), Sampling(5), on_progress=done.append)
     assert sum(done) == len(prompts())
-
-
-@pytest.mark.parametrize("wrong", [{"max_new_tokens": 0}, {"temperature": -0.1}, {"top_p": 0}, {"top_p": 1.1}])
-def test_impossible_sampling_is_refused(wrong: dict) -> None:
-    with pytest.raises(InputError, match="is not possible; use at least 1 new token"):
-        Sampling(**wrong)
