@@ -111,18 +111,18 @@ static void score_tile(const Run *run, const uint16_t *keys, const half *queries
   for (int r = run->first; r < run->end; r++) store(&scores[r][column], load(found[r]));
 }
 
-static void add_tile(const Run *run, const LayerCache *cache, int kv_head, int blocks, Tile *tile) {
+static void add_tile(const Run *run, const LayerCache *cache, int kv_head, int first_block, int blocks, Tile *tile) {
   float found[TILE_ROWS][LANES] __attribute__((aligned(64)));
   BEFORE_TILES(tile);
   for (int d = 0; d < cache->width; d += LANES) {
-    _tile_zero(0);
+    _tile_loadd(0, &tile->out[0][d], WIDEST * 4);
     for (int b = 0; b < blocks; b++) {
-      _tile_loadd(HALF_LEFT, &tile->weights[0][b * BLOCK_TOKENS], CHUNK * 2);
+      _tile_loadd(HALF_LEFT, &tile->weights[0][(first_block + b) * BLOCK_TOKENS], CHUNK * 2);
       _tile_loadd(HALF_RIGHT, cache->values + head_place(cache, run->blocks[b], kv_head) + d * 2, cache->width * 4);
       _tile_dpbf16ps(0, HALF_LEFT, HALF_RIGHT);
     }
     _tile_stored(0, found, 64);
-    for (int r = run->first; r < run->end; r++) store(&tile->out[r][d], load(&tile->out[r][d]) + load(found[r]));
+    for (int r = run->first; r < run->end; r++) store(&tile->out[r][d], load(found[r]));
   }
 }
 #endif
@@ -140,7 +140,6 @@ INLINE void soften(Tile *tile, int row, int keys, float scale, int width) {
     store_halves(&tile->weights[row][i], weight);
     total += weight;
   }
-  for (int i = keys; i < padded; i++) tile->weights[row][i] = 0;
   const float kept = before == -INFINITY ? 0 : expf(before - now);
   tile->most[row] = now;
   tile->total[row] = tile->total[row] * kept + sum_of(total);
@@ -148,56 +147,63 @@ INLINE void soften(Tile *tile, int row, int keys, float scale, int width) {
     for (int d = 0; d < width; d += LANES) store(&tile->out[row][d], load(&tile->out[row][d]) * kept);
 }
 
+static void score_run(const Run *run, const LayerCache *cache, int kv_head, int first_block, int blocks,
+                      const half *queries, int stride, Tile *tile) {
+  for (int b = 0; b < blocks; b++) {
+    const uint16_t *keys = cache->keys + head_place(cache, run->blocks[b], kv_head);
+    const int column = (first_block + b) * BLOCK_TOKENS;
+#if HAS_AMX
+    if (use_tiles && cache->width % 32 == 0) {
+      score_tile(run, keys, queries, cache->width, stride, tile->scores, column);
+      continue;
+    }
+#endif
+    FOUR_AT_A_TIME(run->first, run->end,
+                   score_rows(N, keys, queries + (size_t)r * stride, cache->width, stride, tile->scores + r, column))
+  }
+}
+
+static void add_run(const Run *run, const LayerCache *cache, int kv_head, int first_block, int blocks, Tile *tile) {
+#if HAS_AMX
+  if (use_tiles && cache->width % 32 == 0) {
+    add_tile(run, cache, kv_head, first_block, blocks, tile);
+    return;
+  }
+#endif
+  for (int b = 0; b < blocks; b++) {
+    const uint16_t *values = cache->values + head_place(cache, run->blocks[b], kv_head);
+    const int column = (first_block + b) * BLOCK_TOKENS;
+    FOUR_AT_A_TIME(run->first, run->end, add_values(N, values, tile->weights + r, column, cache->width, tile->out + r))
+  }
+}
+
+/* What a row gets does not depend on the rows beside it: chunks begin at the same keys for all, and within one values are
+ * added block after block, whoever else reads the block. */
 static void attend_tile(const Order *order, const LayerCache *cache, int kv_head, const half *queries, int stride,
                         Tile *tile) {
-  const int width = cache->width;
-  const float scale = 1 / sqrtf(width);
+  const float scale = 1 / sqrtf(cache->width);
   int visible = 0;
   for (int r = 0; r < tile->rows; r++) {
     visible = tile->visible[r] > visible ? tile->visible[r] : visible;
     tile->most[r] = -INFINITY, tile->total[r] = 0;
-    for (int d = 0; d < width; d += LANES) store(&tile->out[r][d], all(0));
+    for (int d = 0; d < cache->width; d += LANES) store(&tile->out[r][d], all(0));
   }
-#if HAS_AMX
-  const bool tiles = use_tiles && width % 32 == 0;
-#endif
-  for (int from = 0, blocks; from * BLOCK_TOKENS < visible; from += blocks) {
+  for (int chunk = 0; chunk * BLOCK_TOKENS < visible; chunk += CHUNK_BLOCKS) {
     Run runs[TILE_ROWS];
     int count;
-    blocks = split(order, tile, from, CHUNK_BLOCKS, runs, &count);
-    for (const Run *run = runs; run < runs + count; run++)
-      for (int b = 0; b < blocks; b++) {
-        const uint16_t *keys = cache->keys + head_place(cache, run->blocks[b], kv_head);
-#if HAS_AMX
-        if (tiles) {
-          score_tile(run, keys, queries, width, stride, tile->scores, b * BLOCK_TOKENS);
-          continue;
-        }
-#endif
-        FOUR_AT_A_TIME(run->first, run->end,
-                       score_rows(N, keys, queries + (size_t)r * stride, width, stride, tile->scores + r, b * BLOCK_TOKENS))
-      }
-    for (const Run *run = runs; run < runs + count; run++) {
-      for (int r = run->first; r < run->end; r++) {
-        const int left = tile->visible[r] - from * BLOCK_TOKENS;
-        const int keys = left < 0 ? 0 : left < blocks * BLOCK_TOKENS ? left : blocks * BLOCK_TOKENS;
-        if (keys > 0) soften(tile, r, keys, scale, width);
-        const int padded = (keys + LANES - 1) / LANES * LANES;
-        memset(&tile->weights[r][padded], 0, (blocks * BLOCK_TOKENS - padded) * sizeof(half));
-      }
+    for (int b = 0, same; b < CHUNK_BLOCKS && (chunk + b) * BLOCK_TOKENS < visible; b += same) {
+      same = split(order, tile, chunk + b, CHUNK_BLOCKS - b, runs, &count);
+      for (const Run *run = runs; run < runs + count; run++)
+        score_run(run, cache, kv_head, b, same, queries, stride, tile);
     }
-    for (const Run *run = runs; run < runs + count; run++) {
-#if HAS_AMX
-      if (tiles) {
-        add_tile(run, cache, kv_head, blocks, tile);
-        continue;
-      }
-#endif
-      for (int b = 0; b < blocks; b++) {
-        const uint16_t *values = cache->values + head_place(cache, run->blocks[b], kv_head);
-        FOUR_AT_A_TIME(run->first, run->end,
-                       add_values(N, values, tile->weights + r, b * BLOCK_TOKENS, width, tile->out + r))
-      }
+    for (int r = 0; r < tile->rows; r++) {
+      const int left = tile->visible[r] - chunk * BLOCK_TOKENS, keys = left < 0 ? 0 : left < CHUNK ? left : CHUNK;
+      if (keys > 0) soften(tile, r, keys, scale, cache->width);
+      memset(&tile->weights[r][keys], 0, (CHUNK - keys) * sizeof(half));
+    }
+    for (int b = 0, same; b < CHUNK_BLOCKS && (chunk + b) * BLOCK_TOKENS < visible; b += same) {
+      same = split(order, tile, chunk + b, CHUNK_BLOCKS - b, runs, &count);
+      for (const Run *run = runs; run < runs + count; run++) add_run(run, cache, kv_head, b, same, tile);
     }
   }
 }

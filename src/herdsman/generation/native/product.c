@@ -9,15 +9,11 @@
 #include <unistd.h>
 #endif
 
-#define VECTOR_ROWS 8   /* rows of a pass with vectors: their sums fill the registers */
-#define PASS_ROWS 64    /* rows of a pass with tiles */
-#define FEWEST_TILED 2  /* rows from which tiles are faster than vectors */
+#define VECTOR_ROWS 8     /* rows of a pass with vectors: their sums fill the registers */
+#define PASS_ROWS 64      /* rows of a pass with tiles */
+#define FEWEST_TILED 3    /* rows of int8 from which tiles are faster than vectors; of bfloat16 they always are */
+#define AHEAD_BYTES 4096  /* how far ahead of their use weights are called from memory */
 
-#if PF
-#define AHEAD(x) __builtin_prefetch(x, 0, HINT)
-#else
-#define AHEAD(x)
-#endif
 bool use_tiles = false;
 
 bool tiles_allowed(void) {
@@ -69,13 +65,18 @@ void prepare(const Activations *to, enum Kind kind, int row, int inputs, const f
   }
 }
 
+/* Weights are read once, and faster than the processor foresees. */
+INLINE void ahead(const uint8_t *weights, int bytes) {
+  for (int i = 0; i < bytes; i += 64) __builtin_prefetch(weights + AHEAD_BYTES + i);
+}
+
 INLINE void bfloat16_vectors(const int rows, const Matrix *m, const uint8_t *panel, const Activations *x, int first,
                              float *y) {
   const half *from = x->halves + (size_t)first * m->inputs;
   F32 sums[VECTOR_ROWS];
   for (int r = 0; r < rows; r++) sums[r] = all(0);
   for (int i = 0; i < m->inputs; i += 2) {
-    AHEAD(panel + (size_t)i * LANES * 2 + PF);
+    if (rows <= 2) ahead(panel + (size_t)i * LANES * 2, 64);
     for (int r = 0; r < rows; r++) sums[r] = dot2(sums[r], panel + (size_t)i * LANES * 2, from + (size_t)r * m->inputs + i);
   }
   for (int r = 0; r < rows; r++) store(y + r * LANES, sums[r]);
@@ -92,7 +93,7 @@ INLINE void int8_vectors(const int rows, const Matrix *m, const uint8_t *panel, 
     Sum4 dots[VECTOR_ROWS];
     for (int r = 0; r < rows; r++) dots[r] = dot4_start(x->sums[(size_t)(first + r) * groups + g]);
     for (int i = 0; i < GROUP; i += 4) {
-      AHEAD(w + i * LANES + PF);
+      if (rows <= 2) ahead(w + i * LANES, 64);
       for (int r = 0; r < rows; r++) dots[r] = dot4(dots[r], w + i * LANES, from + (size_t)r * m->inputs + i);
     }
     const F32 scales = load((const float *)(w + GROUP * LANES));
@@ -108,56 +109,45 @@ INLINE void with_vectors(const int rows, const Matrix *m, const uint8_t *panel, 
 }
 
 #if HAS_AMX
-/* `tiles` times 16 rows; a tile of weights is loaded once for all of them. One or two tiles are summed up in two parts,
- * since a sum waits longer for the one before it than for its operands. */
+/* `tiles` times 16 rows; a tile of weights is loaded once for all of them. */
 INLINE void bfloat16_tiles(const int tiles, const Matrix *m, const uint8_t *panel, const Activations *x, int first,
                            float *y) {
-  const size_t stride = (size_t)m->inputs * 2;
+  const size_t stride = (size_t)m->inputs * 2, next = TILE_ROWS * stride;
   const uint8_t *from = (const uint8_t *)(x->halves + (size_t)first * m->inputs);
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
-#define ADD(tile, sum)                                                \
-  _tile_loadd(4, from + (tile) * TILE_ROWS * stride + i * 2, stride); \
-  _tile_dpbf16ps(sum, 4, 5)
-  for (int i = 0; i < m->inputs; i += 32) {
-    _tile_loadd(5, panel + (size_t)i * LANES * 2, 64);
-    if (tiles > 2 || i % 64 == 0) {
-      ADD(0, 0);
-      if (tiles > 1) { ADD(1, 1); }
-    } else {
-      ADD(0, 2);
-      if (tiles > 1) { ADD(1, 3); }
-    }
-    if (tiles > 2) { ADD(2, 2); }
-    if (tiles > 3) { ADD(3, 3); }
+#define ADD(i)                                              \
+  if (tiles > i) {                                          \
+    _tile_loadd(4, from + i * next + (size_t)k * 2, stride); \
+    _tile_dpbf16ps(i, 4, 5);                                \
+  }
+  for (int k = 0; k < m->inputs; k += 32) {
+    const uint8_t *w = panel + (size_t)k * LANES * 2;
+    if (first == 0) ahead(w, 32 * LANES * 2);
+    _tile_loadd(5, w, 64);
+    ADD(0) ADD(1) ADD(2) ADD(3)
   }
 #undef ADD
-  const int size = TILE_ROWS * LANES;
   _tile_stored(0, y, 64);
-  if (tiles > 1) _tile_stored(1, y + size, 64);
-  if (tiles > 2) {
-    _tile_stored(2, y + 2 * size, 64);
-    if (tiles > 3) _tile_stored(3, y + 3 * size, 64);
-    return;
-  }
-  float rest[2 * TILE_ROWS * LANES];
-  _tile_stored(2, rest, 64);
-  if (tiles > 1) _tile_stored(3, rest + size, 64);
-  for (int i = 0; i < tiles * size; i += LANES) store(y + i, load(y + i) + load(rest + i));
+  if (tiles > 1) _tile_stored(1, y + 256, 64);
+  if (tiles > 2) _tile_stored(2, y + 512, 64);
+  if (tiles > 3) _tile_stored(3, y + 768, 64);
 }
 
 /* 16 rows, of which the first `rows` count. */
 INLINE void int8_tile(const int rows, const Matrix *m, const uint8_t *panel, const Activations *x, int first, float *y) {
   const int groups = m->inputs / GROUP;
   const quant *from = x->quants + (size_t)first * m->inputs;
+  const float *row_scales = x->scales + (size_t)first * groups;
   int32_t dots[2][TILE_ROWS * LANES] __attribute__((aligned(64)));
   F32 sums[TILE_ROWS];
   for (int r = 0; r < rows; r++) sums[r] = all(0);
   for (int g = 0; g < groups; g++) {
     const uint8_t *w = panel + (size_t)g * GROUP_BYTES;
     int32_t *to = dots[g & 1];
+    if (first == 0) ahead(w, GROUP_BYTES);
     _tile_zero(0);
     _tile_loadd(4, from + g * GROUP, m->inputs);
     _tile_loadd(5, w, 64);
@@ -166,7 +156,7 @@ INLINE void int8_tile(const int rows, const Matrix *m, const uint8_t *panel, con
     const F32 scales = load((const float *)(w + GROUP * LANES));
     for (int r = 0; r < rows; r++) {
       const F32 dot = __builtin_convertvector((I32)load_bits(to + r * LANES), F32);
-      sums[r] += dot * (scales * x->scales[(size_t)(first + r) * groups + g]);
+      sums[r] += dot * (scales * row_scales[(size_t)r * groups + g]);
     }
   }
   for (int r = 0; r < rows; r++) store(y + r * LANES, sums[r]);
@@ -195,7 +185,7 @@ INLINE void with_tiles(int rows, const Matrix *m, const uint8_t *panel, const Ac
 /* Up to PASS_ROWS rows of one panel into y [rows][16]; returns how many were taken. */
 static int panel_product(const Matrix *m, const uint8_t *panel, const Activations *x, int first, int rows, float *y) {
 #if HAS_AMX
-  if (use_tiles && rows >= FEWEST_TILED) {
+  if (use_tiles && (rows >= FEWEST_TILED || m->kind == BFLOAT16)) {
     const int taken = rows < PASS_ROWS ? rows : PASS_ROWS;
     with_tiles(taken, m, panel, x, first, y);
     return taken;

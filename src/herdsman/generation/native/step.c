@@ -3,6 +3,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#define PART_TOKENS 256 /* tokens of a step that are computed together: what they need stays in the nearest caches */
+
 typedef struct {
   int32_t layers, dim, heads, kv_heads, width, ffn, vocab, outputs, positions, kind;
   float norm_eps;
@@ -140,21 +142,19 @@ static void turn(const float *from, const float *cosines, const float *sines, in
   }
 }
 
-/* Everything one step is about; see `herdsman_step`. */
+/* The sequences of a step; see `herdsman_step`. */
 typedef struct {
-  int tokens, sequences;
-  const int64_t *token;
-  const int32_t *starts, *lengths;
-  Order order;
-} Step;
+  int count;
+  const int32_t *starts, *lengths, *table, *table_starts;
+} Sequences;
 
 /* Positions' queries to the room, keys and values to the cache: those of a sequence in turn, by one thread. */
-static void remember(const Model *model, const Step *step, const LayerCache *cache, int query_rows) {
+static void remember(const Model *model, const Order *order, const LayerCache *cache, int query_rows) {
   const int width = model->shape.width, group = model->shape.heads / model->shape.kv_heads, pairs = width / 2;
 #pragma omp for schedule(static)
-  for (int task = 0; task < cache->kv_heads * step->tokens; task++) {
-    const int kv_head = task % cache->kv_heads, place = task / cache->kv_heads, token = step->order.token[place];
-    const int position = step->order.visible[place] - 1, slot = position % BLOCK_TOKENS;
+  for (int task = 0; task < cache->kv_heads * order->tokens; task++) {
+    const int kv_head = task % cache->kv_heads, place = task / cache->kv_heads, token = order->token[place];
+    const int position = order->visible[place] - 1, slot = position % BLOCK_TOKENS;
     const float *of = model->room.qkv + (size_t)token * model->qkv_columns;
     const float *cosines = model->cosines + (size_t)position * pairs, *sines = model->sines + (size_t)position * pairs;
     float turned[512] = {0};
@@ -164,8 +164,8 @@ static void remember(const Model *model, const Step *step, const LayerCache *cac
       half *to = model->room.queries + ((size_t)kv_head * query_rows + place * group + g) * model->query_width;
       for (int i = 0; i < model->query_width; i += LANES) store_halves(to + i, load(turned + i));
     }
-    const int sequence = step->order.sequence[place];
-    const int block = step->order.table[step->order.table_starts[sequence] + position / BLOCK_TOKENS];
+    const int sequence = order->sequence[place];
+    const int block = order->table[order->table_starts[sequence] + position / BLOCK_TOKENS];
     uint16_t *keys = cache->keys + head_place(cache, block, kv_head), *values = cache->values + head_place(cache, block, kv_head);
     turn(of + (model->shape.heads + kv_head) * width, cosines, sines, width, turned);
     for (int i = 0; i < model->query_width; i += LANES) store_halves(halves + i, load(turned + i));
@@ -187,20 +187,22 @@ static int by_blocks(const void *one, const void *other) {
   return a->count != b->count ? a->count - b->count : a->sequence - b->sequence;
 }
 
-/* Fills in the order of a step; false if there is no memory. */
-static bool arrange(const Room *room, Step *step, const int32_t *table, const int32_t *table_starts) {
-  Table *tables = malloc(step->sequences * sizeof(Table));
+/* The order of tokens [first, end) of a step; false if there is no memory. */
+static bool arrange(const Room *room, const Sequences *all, int first, int end, Order *order) {
+  Table *tables = malloc(all->count * sizeof(Table));
   if (!tables) return false;
-  for (int s = 0; s < step->sequences; s++)
-    tables[s] = (Table){table + table_starts[s], table_starts[s + 1] - table_starts[s], s};
-  qsort(tables, step->sequences, sizeof(Table), by_blocks);
-  step->order = (Order){step->tokens, room->order, room->order + room->tokens, room->order + 2 * room->tokens, table, table_starts};
-  for (int i = 0, place = 0; i < step->sequences; i++) {
-    const int s = tables[i].sequence;
-    for (int t = step->starts[s]; t < step->starts[s + 1]; t++, place++) {
-      step->order.token[place] = t;
-      step->order.sequence[place] = s;
-      step->order.visible[place] = step->lengths[s] + t - step->starts[s] + 1;
+  int count = 0, place = 0;
+  for (int s = 0; s < all->count; s++)
+    if (all->starts[s] < end && all->starts[s + 1] > first)
+      tables[count++] = (Table){all->table + all->table_starts[s], all->table_starts[s + 1] - all->table_starts[s], s};
+  qsort(tables, count, sizeof(Table), by_blocks);
+  *order = (Order){end - first, room->order, room->order + room->tokens, room->order + 2 * room->tokens, all->table, all->table_starts};
+  for (int i = 0; i < count; i++) {
+    const int s = tables[i].sequence, from = all->starts[s] > first ? all->starts[s] : first;
+    for (int t = from; t < end && t < all->starts[s + 1]; t++, place++) {
+      order->token[place] = t - first;
+      order->sequence[place] = s;
+      order->visible[place] = all->lengths[s] + t - all->starts[s] + 1;
     }
   }
   free(tables);
@@ -220,11 +222,11 @@ static void normalise_rows(const Model *model, const float *weight, int rows) {
 }
 
 /* All threads of a parallel region run this together. */
-static void run_layers(const Model *model, const Step *step, uint16_t *keys, uint16_t *values, int64_t blocks) {
+static void run_layers(const Model *model, const Order *order, uint16_t *keys, uint16_t *values, int64_t blocks) {
   const Room *room = &model->room;
   const Shape *shape = &model->shape;
   const Activations *activations = &room->activations;
-  const int tokens = step->tokens, group = shape->heads / shape->kv_heads, dim = model->dim;
+  const int tokens = order->tokens, group = shape->heads / shape->kv_heads, dim = model->dim;
   const int query_rows = padded(tokens * group, TILE_ROWS), gate_panels = padded(shape->ffn, LANES) / LANES;
   const size_t layer_size = (size_t)blocks * shape->kv_heads * BLOCK_TOKENS * shape->width;
   const int written = padded(shape->dim, LANES);
@@ -233,8 +235,8 @@ static void run_layers(const Model *model, const Step *step, uint16_t *keys, uin
     const LayerCache cache = {keys + i * layer_size, values + i * layer_size, shape->kv_heads, shape->width};
     normalise_rows(model, layer->attention_norm, tokens);
     product(&layer->qkv, activations, tokens, room->qkv, model->qkv_columns, model->qkv_columns, false);
-    remember(model, step, &cache, query_rows);
-    attend(&step->order, &cache, room->queries, query_rows, model->query_width, group, room->attended, model->attended);
+    remember(model, order, &cache, query_rows);
+    attend(order, &cache, room->queries, query_rows, model->query_width, group, room->attended, model->attended);
 #pragma omp for schedule(static)
     for (int row = 0; row < tokens; row++)
       prepare(activations, shape->kind, row, model->attended, room->attended + (size_t)row * model->attended);
@@ -259,26 +261,48 @@ static void run_layers(const Model *model, const Step *step, uint16_t *keys, uin
 int herdsman_step(Model *model, int threads, int tokens, const int64_t *token, int sequences, const int32_t *starts,
                   const int32_t *lengths, const int32_t *table, const int32_t *table_starts, int wanted,
                   const int64_t *wanted_places, uint16_t *keys, uint16_t *values, int64_t blocks, float *logits) {
-  Step step = {.tokens = tokens, .sequences = sequences, .token = token, .starts = starts, .lengths = lengths};
+  const Sequences all = {sequences, starts, lengths, table, table_starts};
   for (int t = 0; t < tokens; t++)
     if (token[t] < 0 || token[t] >= model->shape.vocab) return 2;
   for (int s = 0; s < sequences; s++)
     if (lengths[s] + starts[s + 1] - starts[s] > model->shape.positions) return 2;
-  if (!make_room(model, tokens) || !arrange(&model->room, &step, table, table_starts)) return 1;
+  float *found = malloc((size_t)wanted * model->dim * sizeof(float)); /* hidden states that are wanted */
+  const int most = tokens > wanted ? tokens : wanted;
+  int status = found && make_room(model, most < PART_TOKENS ? most : PART_TOKENS) ? 0 : 1;
   const Room *room = &model->room;
+  for (int first = 0; first < tokens && !status; first += PART_TOKENS) {
+    const int end = first + PART_TOKENS < tokens ? first + PART_TOKENS : tokens;
+    Order order;
+    if (!arrange(room, &all, first, end, &order)) status = 1;
+    else {
 #pragma omp parallel num_threads(threads)
-  {
-    tiles_begin();
+      {
+        tiles_begin();
 #pragma omp for schedule(static)
-    for (int t = 0; t < tokens; t++) matrix_row(&model->embedding, (int)token[t], room->x + (size_t)t * model->dim);
-    run_layers(model, &step, keys, values, blocks);
-#pragma omp for schedule(static)
-    for (int row = 0; row < wanted; row++)
-      normalise_row(model, room->x + (size_t)wanted_places[row] * model->dim, model->norm, row);
-    product(&model->output, &room->activations, wanted, logits, model->shape.outputs, model->shape.outputs, false);
-    tiles_end();
+        for (int t = first; t < end; t++)
+          matrix_row(&model->embedding, (int)token[t], room->x + (size_t)(t - first) * model->dim);
+        run_layers(model, &order, keys, values, blocks);
+        tiles_end();
+      }
+      for (int i = 0; i < wanted; i++)
+        if (wanted_places[i] >= first && wanted_places[i] < end)
+          memcpy(found + (size_t)i * model->dim, room->x + (wanted_places[i] - first) * model->dim, model->dim * sizeof(float));
+    }
   }
-  return 0;
+  for (int first = 0; first < wanted && !status; first += PART_TOKENS) {
+    const int rows = wanted - first < PART_TOKENS ? wanted - first : PART_TOKENS, outputs = model->shape.outputs;
+#pragma omp parallel num_threads(threads)
+    {
+      tiles_begin();
+#pragma omp for schedule(static)
+      for (int row = 0; row < rows; row++)
+        normalise_row(model, found + (size_t)(first + row) * model->dim, model->norm, row);
+      product(&model->output, &room->activations, rows, logits + (size_t)first * outputs, outputs, outputs, false);
+      tiles_end();
+    }
+  }
+  free(found);
+  return status;
 }
 
 /* What of the processor the kernel was built to use: 1 whole-number products, 2 those of bfloat16, 4 tiles, 8 threads. */

@@ -28,7 +28,8 @@ typedef int8_t quant;
 typedef float quant;
 #endif
 
-#if HAS_VNNI && defined(__AVX512BF16__)
+/* clang 16 crashes over a broadcast pair of bfloat16; 19 does not. */
+#if HAS_VNNI && defined(__AVX512BF16__) && !(defined(__clang__) && __clang_major__ < 19)
 #define HAS_BF16 1
 typedef uint16_t half;
 #else
