@@ -31,11 +31,11 @@ def attempt() -> tuple[ctypes.CDLL | None, str]:
     """
     try:
         compiler = find_compiler()
-        library = ctypes.CDLL(str(built(compiler)))
+        library = _loaded(built(compiler))
     except MachineError as error:
         return None, str(error)
     except OSError as error:
-        return None, f"the native kernel cannot be kept in {cache_folder()} or loaded from there ({error})"
+        return None, f"the native kernel cannot be kept in {cache_folder()} ({error})"
     features = library.herdsman_features()
     used = [name for bit, name in FEATURES.items() if features & bit] or ["plain C"]
     return library, f"native kernel ({', '.join(used)}; built by {compiler})"
@@ -71,13 +71,21 @@ def built(compiler: str, flags: tuple[str, ...] = FLAGS) -> Path:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with as_file(source) as folder, tempfile.TemporaryDirectory(dir=target.parent) as beside:
-        command = [compiler, *flags, *(str(folder / name) for name in SOURCES), "-o", f"{beside}/library", "-lm"]
+        rest = [*flags, *(str(folder / name) for name in SOURCES), "-lm", "-o", f"{beside}/library"]
         # Without OpenMP, which some compilers lack, the kernel is the same on one thread.
-        problem = _run([*command, "-fopenmp"]) and _run(command)
+        problem = _run([compiler, "-fopenmp", *rest]) and _run([compiler, *rest])
         if problem:
             raise MachineError(f"the native kernel cannot be built ({problem})", where=compiler)
         Path(beside, "library").replace(target)
     return target
+
+
+def _loaded(path: Path) -> ctypes.CDLL:
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        path.unlink(missing_ok=True)  # The next process builds it anew.
+        raise MachineError(f"the native kernel cannot be loaded ({error})") from error
 
 
 def _run(command: list[str]) -> str:

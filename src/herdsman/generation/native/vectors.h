@@ -13,6 +13,11 @@
 #include <immintrin.h>
 #endif
 
+/* Most that is used of the processor: 0 plain C, 1 AVX-512, 2 also tiles. Only tests ask for less than there is. */
+#ifndef HERDSMAN_LEVEL
+#define HERDSMAN_LEVEL 2
+#endif
+
 #define INLINE static inline __attribute__((always_inline))
 #define LANES 16
 
@@ -20,7 +25,7 @@ typedef float F32 __attribute__((vector_size(64)));
 typedef int32_t I32 __attribute__((vector_size(64)));
 typedef uint32_t U32 __attribute__((vector_size(64)));
 
-#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VNNI__) && !defined(HERDSMAN_PORTABLE)
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VNNI__) && HERDSMAN_LEVEL >= 1
 #define HAS_VNNI 1
 typedef int8_t quant;
 #else
@@ -37,7 +42,8 @@ typedef uint16_t half;
 typedef float half;
 #endif
 
-#if HAS_BF16 && defined(__AMX_TILE__) && defined(__AMX_INT8__) && defined(__AMX_BF16__) && defined(__linux__)
+#if HAS_BF16 && defined(__AMX_TILE__) && defined(__AMX_INT8__) && defined(__AMX_BF16__) && defined(__linux__) && \
+    HERDSMAN_LEVEL >= 2
 #define HAS_AMX 1
 #else
 #define HAS_AMX 0
