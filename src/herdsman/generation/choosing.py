@@ -12,7 +12,7 @@ from herdsman.generation.constraint import Matcher
 from herdsman.generation.engine import TokenLogprob
 from herdsman.generation.sampling import Sampling, draws
 
-GUESSES = (64, 2048)
+GUESSES = (64, 1024)
 """How many of the likeliest tokens are put in order before the whole vocabulary is."""
 
 LEAST_TEMPERATURE = 1e-6
@@ -121,10 +121,11 @@ def draw(logits: Tensor, settings: Sequence[Sampling], numbers: Tensor) -> Tenso
     top_k = torch.tensor([wish.top_k or vocab for wish in settings], device=device).clamp(max=vocab)[:, None]
     top_p = torch.tensor([wish.top_p for wish in settings], dtype=torch.float64, device=device)[:, None]
     min_p = torch.tensor([wish.min_p for wish in settings], device=device)[:, None]
-    for count in (*GUESSES, vocab):
+    for count in (*(guess for guess in GUESSES if guess < vocab // 16), vocab):
         if not len(left):
             break
-        kept, ids, whole = _likeliest(probabilities[left], top_k[left], top_p[left], min_p[left], min(count, vocab))
+        some = probabilities if len(left) == len(settings) else probabilities[left]
+        kept, ids, whole = _likeliest(some, top_k[left], top_p[left], min_p[left], count)
         tokens[left[whole]] = ids[whole].gather(-1, _invert(kept[whole], numbers[left[whole]])[:, None])[:, 0]
         left = left[~whole]
     return tokens

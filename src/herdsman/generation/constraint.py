@@ -13,11 +13,17 @@ import torch
 from torch import Tensor
 
 from herdsman.errors import InputError
+from herdsman.generation.text import token_bytes
 from herdsman.tokens.foreign import ForeignTokenizer
 from herdsman.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import llguidance
+
+
+ANY_OBJECT = '{"type": "object"}'
+WHITESPACE = r" ?|\n {0,16}"
+"""Between the parts of JSON. A model that may write spaces without end will."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,9 @@ class Matcher:
         self._tokenizer = _vocabulary(tokenizer, stop_ids)
         self._matcher = LLMatcher(self._tokenizer, _grammar(constraint))
         if self._matcher.is_error():
-            reason = self._matcher.get_error().strip().split("\n")[0]
+            # The first line says what is wrong, but of an expression the one that begins with "error:" does.
+            first, *more = self._matcher.get_error().strip().splitlines()
+            reason = next((line for line in more if line.startswith("error:")), first)
             raise InputError(f"the {constraint.kind} constraint cannot be used ({reason})", do="correct it")
 
     @property
@@ -74,16 +82,15 @@ class Matcher:
 def _grammar(constraint: Constraint) -> str:
     from llguidance import LLMatcher
 
+    if constraint.kind == "regex":
+        return LLMatcher.grammar_from_regex(constraint.text)
+    if constraint.kind == "lark":
+        return LLMatcher.grammar_from_lark(constraint.text)
+    schema = constraint.text if constraint.kind == "json_schema" else ANY_OBJECT
     try:
-        if constraint.kind == "json_schema":
-            return LLMatcher.grammar_from_json_schema(constraint.text)
-        if constraint.kind == "json_object":
-            return LLMatcher.grammar_from_json_schema('{"type": "object"}')
+        return LLMatcher.grammar_from_json_schema(schema, overrides={"whitespace_pattern": WHITESPACE})
     except ValueError as error:
-        raise InputError(f"the JSON schema is no JSON ({error})", do="correct it") from error
-    return {"regex": LLMatcher.grammar_from_regex, "lark": LLMatcher.grammar_from_lark}[constraint.kind](
-        constraint.text
-    )
+        raise InputError(f"the JSON schema cannot be read ({error})", do="correct it") from error
 
 
 class _Vocabulary:
@@ -91,20 +98,16 @@ class _Vocabulary:
 
     def __init__(self, tokenizer: Tokenizer | ForeignTokenizer, end: int):
         special = set(tokenizer.special.values())
-        self.tokens = [_bytes(tokenizer, id, id in special) for id in range(tokenizer.vocab_size)]
+        # llguidance knows special tokens by this byte, which no text has.
+        self.tokens = [
+            (b"\xff" if id in special else b"") + token_bytes(tokenizer, id) for id in range(tokenizer.vocab_size)
+        ]
         self.special_token_ids = sorted(special)
         self.eos_token_id, self.bos_token_id = end, None
         self._tokenizer = tokenizer
 
     def __call__(self, text: str) -> list[int]:
         return self._tokenizer.encode(text)
-
-
-def _bytes(tokenizer: Tokenizer | ForeignTokenizer, id: int, special: bool) -> bytes:
-    try:
-        return (b"\xff" if special else b"") + tokenizer.decode_bytes([id])
-    except InputError:  # Foreign vocabularies may have holes.
-        return b""
 
 
 _known: weakref.WeakKeyDictionary[Tokenizer | ForeignTokenizer, dict[frozenset[int], llguidance.LLTokenizer]]

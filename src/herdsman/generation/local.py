@@ -151,16 +151,16 @@ class LocalEngine:
 
     def _run(self, requests: Sequence[Request], on_progress: Callable[[int], object] | None) -> None:
         self.add(requests)
-        left = list(requests)
+        done = 0
         try:
-            while left:
-                self.step(until=lambda: any(request.finish for request in left))
-                still = [request for request in left if not request.finish]
-                if on_progress and len(still) < len(left):
-                    on_progress(len(left) - len(still))
-                left = still
+            while done < len(requests):
+                self.step(until=lambda: all(request.finish for request in requests))
+                finished = sum(request.finish is not None for request in requests)
+                if on_progress and finished > done:
+                    on_progress(finished - done)
+                done = finished
         finally:
-            self.cancel(left)
+            self.cancel([request for request in requests if not request.finish])
 
     def _fitted(self, context: Sequence[int], continuation: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
         if not context or not continuation:

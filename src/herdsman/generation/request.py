@@ -10,7 +10,7 @@ from herdsman.generation.choosing import Row
 from herdsman.generation.constraint import Matcher
 from herdsman.generation.engine import Finish, Piece, TokenLogprob
 from herdsman.generation.sampling import Sampling
-from herdsman.generation.text import TextStream
+from herdsman.generation.text import TextStream, token_bytes
 from herdsman.tokens.foreign import ForeignTokenizer
 from herdsman.tokens.tokenizer import Tokenizer
 
@@ -113,7 +113,7 @@ class Request:
             self._waiting_ids.append(token)
             if logprob is not None:
                 self._waiting_logprobs.append(logprob)
-            text = self._text.feed(self.tokenizer.decode_bytes([token]))
+            text = self._text.feed(token_bytes(self.tokenizer, token))
             if self._text.stopped or (self.row.matcher and self.row.matcher.is_over):
                 self.finish = "stop"
             elif len(self.ids) - self.prompt_tokens >= self.limit:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal, Protocol, cast
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding, linear, rms_norm, scaled_dot_product_attention, silu
+from torch.nn.functional import embedding, linear, rms_norm, silu
 
-from herdsman.generation.cache import BLOCK_TOKENS, PagedCache, blocks_for
+from herdsman.generation.cache import PagedCache
+from herdsman.generation.paged_attention import AttentionPlan
+from herdsman.generation.step import Step as Step
 from herdsman.model.llama import Block, Llama
 from herdsman.model.options import ModelOptions
 from herdsman.model.rope import rotate
@@ -24,26 +23,6 @@ Matrix = Callable[[Tensor], Tensor]
 
 MakeMatrix = Callable[[str, Sequence[Tensor]], Matrix]
 """Makes one of weights [outputs, inputs] that are applied to the same activations, for a place such as "3.ffn.up"."""
-
-
-@dataclass
-class Step:
-    """Tokens to compute: of some sequences one each, which is decoding, and of others a stretch of the prompt.
-
-    Attributes:
-        tokens: int64 [T], those of all sequences laid end to end.
-        starts: [S + 1]; those of sequence s are `tokens[starts[s] : starts[s + 1]]`.
-        lengths: [S], tokens of each sequence that are in the cache already. Token j of sequence s stands at the
-            position `lengths[s] + j - starts[s]`.
-        tables: [S], the blocks of each sequence in order, enough for all its tokens.
-        wanted: int64 [R], places in `tokens` whose logits are asked for.
-    """
-
-    tokens: Tensor
-    starts: list[int]
-    lengths: list[int]
-    tables: list[list[int]]
-    wanted: Tensor
 
 
 class Runner(Protocol):
@@ -114,7 +93,7 @@ class TorchRunner:
     def forward(self, step: Step, cache: PagedCache) -> Tensor:
         eps, options = self.options.norm_eps, self.options
         heads, kv_heads, width = options.heads, options.kv_heads, options.head_width
-        plan = _Plan(step, options, self.dtype, self.device)
+        plan = AttentionPlan(step, options, self.dtype, self.device)
         cos, sin = self.cos[plan.positions][:, None], self.sin[plan.positions][:, None]
         x = embedding(step.tokens.to(self.device), self.embedding).to(self.dtype)
         for number, layer in enumerate(self.layers):
@@ -143,98 +122,3 @@ class _Layer:
         self.down = matrix("ffn.down", ffn.down_proj)
         self.attention_norm = block.attention_norm.weight.detach().to(dtype)
         self.ffn_norm = block.ffn_norm.weight.detach().to(dtype)
-
-
-class _Plan:
-    """Where each token of a step stands, and which sequences attend together: those of like size, filled up."""
-
-    def __init__(self, step: Step, options: ModelOptions, dtype: torch.dtype, device: torch.device):
-        positions: list[int] = []
-        blocks: list[int] = []
-        groups: defaultdict[tuple[bool, int, int], list[int]] = defaultdict(list)
-        for row, (start, end) in enumerate(pairwise(step.starts)):
-            length, table = step.lengths[row], step.tables[row]
-            places = range(length, length + end - start)
-            positions += places
-            blocks += [table[place // BLOCK_TOKENS] for place in places]
-            # Doubling sizes: at most half of what a group computes is filling.
-            groups[length == 0, (end - start - 1).bit_length(), blocks_for(places.stop).bit_length()].append(row)
-        self.positions = torch.tensor(positions, device=device)
-        self.blocks = torch.tensor(blocks, device=device)
-        self.slots = self.positions % BLOCK_TOKENS
-        self.groups = [
-            (_Fresh if fresh else _Continued)(step, rows, options, dtype, device)
-            for (fresh, _, _), rows in groups.items()
-        ]
-
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """q, k, v [T, heads, width] and a layer's cache: [T, heads, width]."""
-        if len(self.groups) == 1 and self.groups[0].is_all:
-            return self.groups[0].attend(q, k, v, keys, values).flatten(0, 1)
-        out = torch.empty_like(q)
-        for group in self.groups:
-            found = group.attend(q[group.places], k[group.places], v[group.places], keys, values)
-            out[group.places[group.real]] = found[group.real]
-        return out
-
-
-class _Group:
-    """Sequences that attend together.
-
-    Attributes:
-        places: [rows, queries], where the tokens of each are in the step.
-        real: [rows, queries], False where a row is filled up.
-        is_all: whether these are all tokens of the step in their order, and nothing else.
-    """
-
-    def __init__(self, step: Step, rows: list[int], options: ModelOptions, dtype: torch.dtype, device: torch.device):
-        counts = [step.starts[row + 1] - step.starts[row] for row in rows]
-        firsts = torch.tensor([step.starts[row] for row in rows])
-        offsets = torch.arange(max(counts))
-        real = offsets < torch.tensor(counts)[:, None]
-        self.is_all = len(rows) == len(step.lengths) and bool(real.all())
-        self.places, self.real = (firsts[:, None] + offsets * real).to(device), real.to(device)
-        self.kv_heads = options.kv_heads
-
-    def _by_sequence(self, x: Tensor) -> Tensor:
-        """[T, heads, width] or [rows, queries, heads, width] as [rows, heads, queries, width]."""
-        return x.view(*self.places.shape, *x.shape[-2:]).transpose(1, 2)
-
-
-class _Fresh(_Group):
-    """Sequences of which nothing is in the cache yet: what they see is in the step, and plainly causal. Filling stands
-    behind all that is real, so no mask is needed to hide it."""
-
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        q, k, v = map(self._by_sequence, (q, k, v))
-        grouped = q.shape[1] != k.shape[1]
-        return scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped).transpose(1, 2)
-
-
-class _Continued(_Group):
-    """Sequences that go on: their keys and values are collected from the cache."""
-
-    def __init__(self, step: Step, rows: list[int], options: ModelOptions, dtype: torch.dtype, device: torch.device):
-        super().__init__(step, rows, options, dtype, device)
-        ends = [step.lengths[row] + step.starts[row + 1] - step.starts[row] for row in rows]
-        longest = blocks_for(max(ends))
-        tables = [step.tables[row][:longest] for row in rows]
-        self.tables = torch.tensor([[*table, *table[:1] * (longest - len(table))] for table in tables], device=device)
-        lengths = torch.tensor([step.lengths[row] for row in rows])[:, None]
-        positions = lengths + torch.arange(self.places.shape[1])
-        seen = torch.arange(longest * BLOCK_TOKENS) <= positions[..., None]
-        groups = options.heads // options.kv_heads
-        mask = torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, -torch.inf)
-        self.mask = mask.repeat(1, groups, 1)[:, None].to(device)
-
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        q = self._by_sequence(q)
-        rows, heads, queries, width = q.shape
-        # The query heads that share a key head are queries of it: keys need not be repeated.
-        q = q.reshape(rows, self.kv_heads, -1, width)
-        k, v = (
-            x[self.tables].transpose(1, 2).reshape(rows, self.kv_heads, -1, width)
-            for x in (keys, values)
-        )  # fmt: skip
-        out = scaled_dot_product_attention(q, k, v, attn_mask=self.mask)
-        return out.view(rows, heads, queries, width).transpose(1, 2)

@@ -26,8 +26,8 @@ class Sampling:
         stop_ids: tokens that end a completion; the tokenizer's own if None.
         top_k: only so many of the likeliest tokens can be drawn (0 = all).
         min_p: only tokens with at least this share of the likeliest one's probability can be drawn.
-        repetition_penalty: positive logits of tokens in prompt or completion are divided by it, negative ones multiplied
-            (CTRL, Keskar et al. 2019, section 4.1; 1 = none).
+        repetition_penalty: positive logits of tokens in prompt or completion are divided by it, negative ones
+            multiplied (CTRL, Keskar et al. 2019, section 4.1; 1 = none).
         presence_penalty: taken from the logit of every token that the completion has.
         frequency_penalty: taken from it as often as the completion has it.
         logit_bias: added to the logits of tokens.

@@ -23,8 +23,12 @@ from herdsman.model.llama import Llama
 Pair = tuple[Sequence[int], Sequence[int]]
 """Context and continuation."""
 
-LOGIT_ELEMENTS = 1 << 24
+LOGIT_ELEMENTS = 1 << 21
 """Logits that are held at a time."""
+
+SMALL_TOKENS = 128
+"""Continuations that are together no longer than this share a row whatever their context; longer ones only if that has
+as many tokens, for in a row they also take the time of not looking at each other."""
 
 
 @torch.inference_mode()
@@ -86,14 +90,15 @@ class _Row:
     length: int = 0
 
 
-def _rows(pairs: Sequence[Pair], most_tokens: int) -> list[_Row]:
-    """Rows of at most so many tokens, unless one continuation makes a row longer; trees first, the shortest first."""
+def _rows(pairs: Sequence[Pair]) -> list[_Row]:
+    """Trees first, the shortest first."""
     rows: list[_Row] = []
     open_rows: dict[tuple[int, ...], _Row] = {}
     for number, (context, continuation) in enumerate(pairs):
         context = tuple(context)
         row = open_rows.get(context)
-        if row is None or row.length + len(continuation) > most_tokens:
+        most = len(context) + max(len(context), SMALL_TOKENS)
+        if row is None or row.length + len(continuation) > most:
             row = open_rows[context] = _Row(context, length=len(context))
             rows.append(row)
         row.branches.append((number, continuation))
@@ -116,7 +121,7 @@ def _computed(model: Llama, pairs: Sequence[Pair], batch_tokens: int) -> Iterato
     """A batch at a time: the numbers of its pairs, and hidden states [tokens, dim] of the last token of each pair's
     context followed by those of its continuation."""
     device = model.output_weight.device
-    for batch in _batches(_rows(pairs, batch_tokens), batch_tokens):
+    for batch in _batches(_rows(pairs), batch_tokens):
         longest = batch[-1].length
         tokens, positions, branches = (torch.zeros(len(batch), longest, dtype=torch.int64) for _ in range(3))
         numbers: list[int] = []

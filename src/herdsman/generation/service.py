@@ -85,8 +85,8 @@ class Service:
         }
 
     def close(self, drain_seconds: float = 0.0) -> None:
-        """Refuses new requests, lets those that run come to their end for so long, cancels the rest and ends the
-        thread. May be called again."""
+        """Refuses new requests, lets those that run come to their end for so long, ends the rest with `ServiceClosed`,
+        and the thread. May be called again."""
         end = monotonic() + drain_seconds
         with self._news:
             self.draining = True
@@ -121,19 +121,21 @@ class Service:
                 added, self._added = list(self._added), deque()
                 gone, self._cancelled = list(self._cancelled), deque()
                 self._live |= dict(added)
-                if self._over:
-                    gone = list(self._live)
                 for request in gone:
                     self._live.pop(request, None)
                 self._news.notify_all()
             self.engine.add([request for request, _ in added])
             self.engine.cancel(gone)
             if self._over:
-                return
+                return self._fail(ServiceClosed("the server is shutting down", do="try again later"))
             try:
                 self.engine.step()
             except Exception as error:  # Out of memory, say: those who wait must hear of it, and the thread goes on.
-                failed = list(self._live)
-                self.engine.cancel(failed)
-                for request in failed:
-                    self._deliver(request, error)
+                self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        """Ends all requests with an error."""
+        failed = list(self._live)
+        self.engine.cancel(failed)
+        for request in failed:
+            self._deliver(request, error)

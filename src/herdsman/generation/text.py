@@ -5,6 +5,19 @@ from __future__ import annotations
 import codecs
 from collections.abc import Sequence
 
+from herdsman.errors import InputError
+from herdsman.tokens.foreign import ForeignTokenizer
+from herdsman.tokens.tokenizer import Tokenizer
+
+
+def token_bytes(tokenizer: Tokenizer | ForeignTokenizer, id: int) -> bytes:
+    """Bytes of a token; none if it has no place in the vocabulary. Vocabularies from elsewhere have holes, and models
+    more rows than their vocabulary has tokens: what they write there must not stop anyone."""
+    try:
+        return tokenizer.decode_bytes([id])
+    except InputError:
+        return b""
+
 
 class TextStream:
     """Follows the text of one completion.
