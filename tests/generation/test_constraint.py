@@ -121,5 +121,7 @@ def test_every_stop_token_may_end_a_form(tmp_path: Path) -> None:
     for stop in (tokenizer.eot, tokenizer.eom):
         wish = Sampling(50, temperature=0, constraint=form, logit_bias={stop: 1000.0})
         assert engine.generate([[1]], wish)[0].text == "ab"
+    endless = Sampling(50, temperature=0, constraint=form, logit_bias={tokenizer.eot: 1000.0}, stop_ids=frozenset())
+    assert engine.generate([[1]], endless)[0].text == "ab", "without any, the tokenizer's own do"
     bare = Sampling(50, temperature=0, constraint=form, logit_bias={tokenizer.bos: 1000.0})
     assert re.fullmatch("(ab)+", engine.generate([[1]], bare)[0].text), "no other special token may"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from herdsman.generation.choosing import draw
 from herdsman.generation.engine import Completion, Piece
 from herdsman.generation.local import LocalEngine
 from herdsman.generation.sampling import Sampling, draws
+from herdsman.model.llama import Llama
 from herdsman.model.store import save_model
 from herdsman.release.huggingface import export
 from herdsman.tokens.vocabulary import MODEL_FILE, write_huggingface, write_ranks
@@ -71,15 +73,8 @@ def test_batched_equals_one_by_one_equals_recomputed(engine: LocalEngine, sampli
 @pytest.mark.parametrize("rope_scaling", [None, {"factor": 8.0, "original_context": 16}])
 @pytest.mark.parametrize("tied", [True, False])
 def test_greedy_equals_transformers(tmp_path: Path, tied: bool, rope_scaling: dict | None) -> None:
-    transformers = pytest.importorskip("transformers")
     model = random_model(tied_embeddings=tied, rope_scaling=rope_scaling)
-    ranks = BYTES | {token: 256 + rank for rank, token in enumerate(MERGES)}
-    (tmp_path / "tokenizer").mkdir()
-    write_ranks(tmp_path / "tokenizer" / MODEL_FILE, ranks)
-    write_huggingface(tmp_path / "tokenizer" / "tokenizer.json", ranks)
-    save_model(model, tmp_path / "model")
-    export(tmp_path / "model", tmp_path / "tokenizer", tmp_path / "hf")
-    peer = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "hf").eval()
+    peer = exported(model, tmp_path)
     ours = LocalEngine(model, TOKENIZER).generate(prompts(), Sampling(24, temperature=0))
     for prompt, completion in zip(prompts(), ours, strict=True):
         ids = torch.tensor([prompt])
@@ -201,3 +196,91 @@ def test_progress_counts_every_completion(engine: LocalEngine) -> None:
     done: list[int] = []
     engine.generate(prompts(), Sampling(5), on_progress=done.append)
     assert sum(done) == len(prompts())
+
+
+def exported(model: Llama, folder: Path) -> Any:
+    """The model as transformers reads it."""
+    transformers = pytest.importorskip("transformers")
+    ranks = BYTES | {token: 256 + rank for rank, token in enumerate(MERGES)}
+    (folder / "tokenizer").mkdir()
+    write_ranks(folder / "tokenizer" / MODEL_FILE, ranks)
+    write_huggingface(folder / "tokenizer" / "tokenizer.json", ranks)
+    save_model(model, folder / "model")
+    export(folder / "model", folder / "tokenizer", folder / "hf")
+    return transformers.AutoModelForCausalLM.from_pretrained(folder / "hf").eval()
+
+
+def test_log_probabilities_equal_those_of_transformers(engine: LocalEngine, tmp_path: Path) -> None:
+    assert engine.model is not None
+    peer = exported(engine.model, tmp_path)
+    written = engine.generate(prompts(), Sampling(20, temperature=0.8, seed=1, stop_ids=NO_STOP, logprobs=4))
+    for prompt, completion in zip(prompts(), written, strict=True):
+        ids = [*prompt, *completion.ids]
+        with torch.no_grad():
+            expected = torch.log_softmax(peer(torch.tensor([ids])).logits[0].double(), -1)
+        assert completion.logprobs is not None
+        read = engine.prompt_logprobs(ids, top=4)
+        assert read[0] is None
+        for place, found in enumerate(read[1:], start=1):
+            assert found is not None
+            assert found.id == ids[place]
+            best = expected[place - 1].topk(4)
+            assert found.logprob == pytest.approx(float(expected[place - 1, ids[place]]), abs=1e-4)
+            assert [id for id, _ in found.top] == best.indices.tolist()
+            assert [value for _, value in found.top] == pytest.approx(best.values.tolist(), abs=1e-4)
+        for ours, again in zip(completion.logprobs, read[len(prompt) :], strict=True):
+            assert again is not None
+            assert (ours.id, [id for id, _ in ours.top]) == (again.id, [id for id, _ in again.top])
+            assert ours.logprob == pytest.approx(again.logprob, abs=1e-4)
+
+
+def test_stop_strings_end_the_text_before_them() -> None:
+    engine = LocalEngine(*parrot(b"one two"[:3] + b" tw"))
+    prompt = [ord("\n")]
+    whole = engine.generate([prompt], Sampling(20, temperature=0))[0]
+    assert whole.text == "one tw"
+    found = engine.generate([prompt], Sampling(20, temperature=0, stop=("e t", "zzz")))[0]
+    assert (found.text, found.finish) == ("on", "stop")
+    assert engine.tokenizer.decode(found.ids) == "one t", "the tokens that spell it are there"
+    pieces = [piece.text for piece in engine.stream(prompt, Sampling(20, temperature=0, stop=("e x", "w")))]
+    assert pieces == ["o", "n", "e t", ""]
+    assert engine.generate([prompt], Sampling(20, temperature=0, stop=("nowhere",)))[0].text == "one tw"
+
+
+def test_prompts_are_read_within_the_context(engine: LocalEngine) -> None:
+    assert engine.prompt_logprobs([5]) == [None]
+    assert len(engine.prompt_logprobs([5] * 64)) == 64
+    for wrong in ([], [5] * 65):
+        with pytest.raises(InputError, match="tokens cannot be read with a context of 64"):
+            engine.prompt_logprobs(wrong)
+    with pytest.raises(InputError, match="the prompt has the id 519, which is not in the vocabulary of 519"):
+        engine.generate([[519]], Sampling(1))
+
+
+def test_scores_come_from_the_weights_that_generate(engine: LocalEngine) -> None:
+    """In bfloat16 they go through the same runner; in float32 the tree and the runner agree."""
+    assert engine.model is not None
+    asked = [(prompt, [7, 8, number]) for prompt in prompts()[:5] for number in range(3)] + [([1], [2] * 64)]
+    exact = engine.score(asked)
+    rounded = LocalEngine(engine.model, TOKENIZER, weights="bfloat16")
+    assert rounded.model is None
+    for score, close, (context, continuation) in zip(exact, rounded.score(asked), asked, strict=True):
+        assert close.logprob == pytest.approx(score.logprob, rel=0.1)
+        assert close.logprob != score.logprob
+        if len(context) + len(continuation) <= 64:
+            read = engine.prompt_logprobs([*context, *continuation])[len(context) :]
+            assert score.logprob == pytest.approx(sum(each.logprob for each in read if each), abs=1e-4)
+
+
+def test_a_stream_given_up_leaves_nothing_behind(engine: LocalEngine) -> None:
+    for count in (0, 1, 5):
+        pieces = engine.stream([1, 2, 3], Sampling(50, temperature=0, stop_ids=NO_STOP))
+        for _ in range(count):
+            next(pieces)
+        pieces.close()
+        assert not engine.scheduler.running
+        assert not engine.scheduler.waiting
+        assert engine.scheduler.cache.bytes_used == 0
+    with pytest.raises(ZeroDivisionError):
+        engine.generate([[1], [2]], Sampling(5), on_progress=lambda count: 1 // 0)
+    assert engine.scheduler.cache.bytes_used == 0

@@ -45,7 +45,7 @@ class Matcher:
     Args:
         constraint: the form.
         tokenizer: the model's.
-        stop_ids: tokens that may end the completion once the form is whole.
+        stop_ids: tokens that may end the completion once the form is whole; one at least.
 
     Raises:
         InputError: the constraint cannot be understood.
@@ -120,6 +120,6 @@ def _vocabulary(tokenizer: Tokenizer | ForeignTokenizer, stop_ids: frozenset[int
 
     made = _known.setdefault(tokenizer, {})
     if stop_ids not in made:
-        ends = sorted(stop_ids) or sorted(tokenizer.stop_ids)
+        ends = sorted(stop_ids)
         made[stop_ids] = LLTokenizer(TokenizerWrapper(_Vocabulary(tokenizer, ends[0])), eos_token=ends)
     return made[stop_ids]

@@ -12,7 +12,7 @@ from herdsman.errors import InputError
 from herdsman.generation.cache import PagedCache, block_bytes, blocks_for
 from herdsman.generation.engine import Completion, Piece, Score, TokenLogprob
 from herdsman.generation.request import Deliver, Request
-from herdsman.generation.runner import Weights, make_runner
+from herdsman.generation.runner import TorchRunner, Weights, make_runner
 from herdsman.generation.sampling import Sampling
 from herdsman.generation.scheduler import Scheduler
 from herdsman.generation.scoring import score_continuations
@@ -30,7 +30,8 @@ class LocalEngine:
     may share an engine: each step is one thread's, and serves all.
 
     Args:
-        model: the decoder, used in evaluation mode.
+        model: the decoder, used in evaluation mode. Its weights must stay as they are while the engine lives, which
+            keeps what it has computed.
         tokenizer: its tokenizer.
         cache_bytes: memory for keys and values; if left out, `CACHE_BYTES` or what one whole context takes, if that is
             more. On a CPU, memory that is not used yet costs nothing.
@@ -50,7 +51,9 @@ class LocalEngine:
     ):
         self.tokenizer, self.options = tokenizer, model.options
         self.runner = make_runner(model.eval(), weights)
-        self.model = model if self.runner.dtype == torch.float32 else None
+        # Scores come from the very weights that generate: from the model itself only where the runner has no others.
+        exact = isinstance(self.runner, TorchRunner) and self.runner.dtype == torch.float32
+        self.model = model if exact else None
         size = block_bytes(model.options, self.runner.dtype)
         least = max(CACHE_BYTES // size, blocks_for(self.context_length))
         blocks = least if cache_bytes is None else cache_bytes // size

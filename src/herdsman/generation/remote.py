@@ -74,13 +74,15 @@ class RemoteEngine:
     ) -> list[Completion]:
         numbers = range(len(prompts)) if rows is None else rows
         bodies = [self._body(prompt, sampling, row) for prompt, row in zip(prompts, numbers, strict=True)]
-        return list(self._each(lambda body: self._completion(self._ask("completions", body)), bodies, on_progress))
+        return list(
+            self._each(lambda body: self._completion(self._ask("completions", body), sampling), bodies, on_progress)
+        )
 
     def stream(self, prompt: Sequence[int], sampling: Sampling, row: int = 0) -> Generator[Piece, None, None]:
         body = self._body(prompt, sampling, row) | {"stream": True}
         response = self._send("completions", body, stream=True)
         try:
-            yield from self._pieces(_events(response))
+            yield from self._pieces(_events(response), sampling)
         except HTTPError as error:
             raise NetworkError(f"the connection broke ({error})", where=self.address, do="try again") from error
         finally:
@@ -186,29 +188,33 @@ class RemoteEngine:
             for place, id in enumerate(ids)
         ]
 
-    def _completion(self, choice: Mapping[str, Any]) -> Completion:
-        finish = _finish(choice)
-        if finish is None:
+    def _completion(self, choice: Mapping[str, Any], sampling: Sampling) -> Completion:
+        piece = self._piece(choice, sampling)
+        if piece.finish is None:
             raise NetworkError("the server sent a completion without its end", where=self.address, do="try again")
-        logprobs = self._logprobs(choice)
-        return Completion(self._ids(choice), choice["text"], finish == "stop", finish, logprobs)
+        logprobs = None if piece.logprobs is None else list(piece.logprobs)
+        return Completion(list(piece.ids), piece.text, piece.finish == "stop", piece.finish, logprobs)
 
-    def _pieces(self, choices: Iterator[Mapping[str, Any]]) -> Iterator[Piece]:
+    def _pieces(self, choices: Iterator[Mapping[str, Any]], sampling: Sampling) -> Iterator[Piece]:
         for choice in choices:
-            finish, logprobs = _finish(choice), self._logprobs(choice)
-            if choice["text"] or finish:
-                yield Piece(choice["text"], tuple(self._ids(choice)), None if logprobs is None else tuple(logprobs),
-                            finish)  # fmt: skip
-            if finish:
+            piece = self._piece(choice, sampling)
+            if piece.text or piece.finish:
+                yield piece
+            if piece.finish:
                 return
         raise NetworkError("the stream ended before the completion did", where=self.address, do="try again")
 
-    def _ids(self, choice: Mapping[str, Any]) -> list[int]:
-        """Of the completion, without the token that ended it."""
+    def _piece(self, choice: Mapping[str, Any], sampling: Sampling) -> Piece:
+        reason, logprobs = choice.get("finish_reason"), self._logprobs(choice)
+        finish: Finish | None = None if reason is None else "length" if reason == "length" else "stop"
         ids = choice.get("token_ids")
         if ids is None:
-            return self.tokenizer.encode(choice["text"])
-        return ids[:-1] if ids and ids[-1] in self.tokenizer.stop_ids else list(ids)
+            ids = self.tokenizer.encode(choice["text"])
+        else:
+            stops = self.tokenizer.stop_ids if sampling.stop_ids is None else sampling.stop_ids
+            ids = ids[:-1] if finish and ids and ids[-1] in stops else ids  # Some servers name the token that ended it.
+            logprobs = logprobs and logprobs[: len(ids)]
+        return Piece(choice["text"], tuple(ids), None if logprobs is None else tuple(logprobs), finish)
 
     def _logprobs(self, choice: Mapping[str, Any]) -> list[TokenLogprob] | None:
         found = choice.get("logprobs")
@@ -267,11 +273,6 @@ class RemoteEngine:
         if response.status in BUSY:
             raise NetworkError(f"the server cannot answer ({reason})", where=self.address, do="try again later")
         raise InputError(f"the server refuses the request ({reason})", where=self.address, do="change it")
-
-
-def _finish(choice: Mapping[str, Any]) -> Finish | None:
-    reason = choice.get("finish_reason")
-    return None if reason is None else "length" if reason == "length" else "stop"
 
 
 def _events(response: urllib3.BaseHTTPResponse) -> Iterator[Mapping[str, Any]]:

@@ -64,6 +64,8 @@ class Request:
         self.limit = min(sampling.max_new_tokens, context_length - len(prompt)) if reads is None else 0
         self.stop_ids = tokenizer.stop_ids if sampling.stop_ids is None else sampling.stop_ids
         form = sampling.constraint
+        if form:  # A form that may go on ends by a token of the tokenizer's, if no others are named.
+            self.stop_ids = self.stop_ids or tokenizer.stop_ids
         self.row = Row(sampling, row, prompt, Matcher(form, tokenizer, self.stop_ids) if form else None)
         self.deliver, self.reads = deliver, reads
         self.cached, self.content, self.remembered = 0, 0, 0

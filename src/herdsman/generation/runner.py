@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Literal, Protocol, cast
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding, linear, rms_norm, silu
+from torch.nn.functional import embedding, rms_norm, silu
 
 from herdsman.generation.cache import PagedCache
+from herdsman.generation.float8 import Float8Places
+from herdsman.generation.matrices import MakeMatrix, Matrix, dense
 from herdsman.generation.paged_attention import AttentionPlan
 from herdsman.generation.step import Step as Step
 from herdsman.model.llama import Block, Llama
@@ -17,12 +18,6 @@ from herdsman.model.options import ModelOptions
 from herdsman.model.rope import rotate
 
 Weights = Literal["auto", "float32", "bfloat16", "int8", "float8"]
-
-Matrix = Callable[[Tensor], Tensor]
-"""Activations [tokens, inputs] to [tokens, outputs]."""
-
-MakeMatrix = Callable[[str, Sequence[Tensor]], Matrix]
-"""Makes one of weights [outputs, inputs] that are applied to the same activations, for a place such as "3.ffn.up"."""
 
 
 class Runner(Protocol):
@@ -50,21 +45,14 @@ def make_runner(model: Llama, weights: Weights = "float32") -> Runner:
     Raises:
         MachineError: this machine cannot compute with such weights.
     """
-    if weights in ("float32", "bfloat16"):
-        return TorchRunner(model, getattr(torch, weights))
+    device = model.output_weight.device
     if weights == "auto":
-        return TorchRunner(model, torch.bfloat16 if model.output_weight.is_cuda else torch.float32)
-    raise NotImplementedError(weights)
-
-
-def dense(name: str, weights: Sequence[Tensor], dtype: torch.dtype) -> Matrix:
-    """Weights as they are; where they must be copied for another type, those of one place become one matrix."""
-    if all(weight.dtype == dtype for weight in weights):
-        if len(weights) == 1:
-            return lambda x: linear(x, weights[0])
-        return lambda x: torch.cat([linear(x, weight) for weight in weights], -1)
-    fused = torch.cat([weight.to(dtype) for weight in weights])
-    return lambda x: linear(x, fused)
+        weights = "bfloat16" if device.type == "cuda" else "float32"
+    if weights == "float8":
+        return TorchRunner(model, torch.bfloat16, Float8Places(model.options, device))
+    if weights == "int8":
+        raise NotImplementedError  # comes with the native kernel
+    return TorchRunner(model, getattr(torch, weights))
 
 
 class TorchRunner:
@@ -77,15 +65,17 @@ class TorchRunner:
     """
 
     def __init__(self, model: Llama, dtype: torch.dtype, make_matrix: MakeMatrix | None = None):
-        make = make_matrix or (lambda name, weights: dense(name, weights, dtype))
+        make = make_matrix or (lambda name, weights: dense(weights, dtype))
         self.options, self.vocab_size = model.options, 1 if model.is_scoring else model.vocab_size
         self.dtype, self.device = dtype, model.output_weight.device
         assert model.embedding is not None
         assert model.norm is not None
         with torch.inference_mode():
             self.cos, self.sin = model.cos, model.sin
-            self.embedding, self.norm = model.embedding.weight.detach(), model.norm.weight.detach().to(dtype)
-            self.output = make("output", [model.output_weight.detach()])
+            self.embedding, self.norm = (module.weight.detach().to(dtype) for module in (model.embedding, model.norm))
+            # One copy of a tied matrix does for both, unless the other is to be of another form.
+            shared = model.output is None and make_matrix is None
+            self.output = make("output", [self.embedding if shared else model.output_weight.detach()])
             blocks = cast("list[Block]", list(model.blocks.values()))
             self.layers = [_Layer(number, block, dtype, make) for number, block in enumerate(blocks)]
 
@@ -95,7 +85,7 @@ class TorchRunner:
         heads, kv_heads, width = options.heads, options.kv_heads, options.head_width
         plan = AttentionPlan(step, options, self.dtype, self.device)
         cos, sin = self.cos[plan.positions][:, None], self.sin[plan.positions][:, None]
-        x = embedding(step.tokens.to(self.device), self.embedding).to(self.dtype)
+        x = embedding(step.tokens.to(self.device), self.embedding)
         for number, layer in enumerate(self.layers):
             projected = layer.qkv(rms_norm(x, x.shape[-1:], layer.attention_norm, eps)).unflatten(-1, (-1, width))
             turned = rotate(projected[:, : heads + kv_heads], cos, sin)
