@@ -60,7 +60,7 @@ def rendered(case: Case, reply: bool, as_text: bool = False) -> str:
     if case.tools and case.tools.builtin:
         settings["builtin_tools"] = list(case.tools.builtin)
     if case.today:
-        settings["date_string"] = f"{case.today.day:02d} {MONTHS[case.today.month - 1]} {case.today.year}"
+        settings["today"] = f"{case.today.day:02d} {MONTHS[case.today.month - 1]} {case.today.year}"
     texts, _ = utils.render_jinja_template(
         conversations=[rows],
         tools=openai_tools(case.tools.functions) if case.tools else None,

@@ -119,12 +119,11 @@ def test_llama_cpp_gives_the_same_probabilities(
 
 def test_llama_cpp_writes_the_chat_as_we_do(llama_cpp: LlamaCpp, tokenizer_folder: Path) -> None:
     tokenizer = Tokenizer.load(tokenizer_folder)
-    no_date = {"chat_template_kwargs": {"date_string": ""}}
     dialog = [Message("system", "Be brief.\n"), Message("user", " What is 日本? "), Message("assistant", "A country.")]
     for begin, end in ((0, 2), (0, 3), (1, 2), (1, 3)):
         messages = [*dialog[begin:end], Message("user", "?")]
         rows = [{"role": message.role, "content": message.content} for message in messages]
-        prompt = llama_cpp.chat_prompt(rows, **no_date)
+        prompt = llama_cpp.chat_prompt(rows)
         assert llama_cpp.encode(prompt, whole=True) == encode(tokenizer, messages, reply=True)[0]
     function = {"name": "weather", "description": "Tells it.", "parameters": {"type": "object", "properties": {}}}
     called = {"name": "weather", "arguments": '{"city": "Köln"}'}
@@ -135,7 +134,7 @@ def test_llama_cpp_writes_the_chat_as_we_do(llama_cpp: LlamaCpp, tokenizer_folde
     ]
     call = Message("assistant", "", calls=(Call("weather", {"city": "Köln"}),))
     messages = [Message("user", "Weather?"), call, Message("ipython", "Sun.")]
-    prompt = llama_cpp.chat_prompt(rows, tools=[{"type": "function", "function": function}], **no_date)
+    prompt = llama_cpp.chat_prompt(rows, tools=[{"type": "function", "function": function}])
     expected = encode(tokenizer, messages, True, ToolSpecs(functions=(function,)))[0]
     assert llama_cpp.encode(prompt, whole=True) == expected
 

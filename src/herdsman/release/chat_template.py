@@ -1,7 +1,8 @@
 """The chat template of the Hugging Face export: the same ids as `tokens.chat.encode`, through one Jinja text.
 
-It takes what transformers and llama.cpp pass: `tools`, `builtin_tools` (of Llama 3.1's names), `date_string`, and
-`tool_calls` and role `tool` in messages. llama.cpp knows by the header of `ipython` that calls are Llama 3's.
+It takes what transformers and llama.cpp pass: `tools`, `builtin_tools` (of Llama 3.1's names) and
+`tool_calls` and role `tool` in messages, and `today`, a date to tell the model: not under the name `date_string`, which
+llama.cpp always sets. llama.cpp knows by the header of `ipython` that calls are Llama 3's.
 
 A template can only write text that is tokenized afterwards. So a message that spells a special token would become one
 there, as it does for every model on the Hub, and one that begins with a line end would melt into the header's;
@@ -25,8 +26,8 @@ CHAT_TEMPLATE = """\
         {%- set told = told + "\\nTools: " + named %}
     {%- endif %}
 {%- endif %}
-{%- if date_string %}
-    {%- set told = told + ("\\n" if told else "") + "Today Date: " + date_string %}
+{%- if today %}
+    {%- set told = told + ("\\n" if told else "") + "Today Date: " + today %}
 {%- endif %}
 {%- if told and system %}
     {%- set system = told + "\\n\\n" + system %}

@@ -46,7 +46,7 @@ class ForeignTokenizer:
         beginning: what a text begins with: the begin-of-text token, or nothing.
         stop_ids: tokens that end what the model writes.
         pad: filler of batches.
-        chat_template: the Jinja text that came with the model, if any. Herdsman does not use it.
+        chat_template: the Jinja text that came with the model, if any. `tokens.template_chat` speaks through it.
     """
 
     def __init__(self, tokenizer_json: str, stop_ids: frozenset[int], pad: int, chat_template: str | None = None):
