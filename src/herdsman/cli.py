@@ -431,8 +431,9 @@ def _tool_names(text: str) -> tuple[Any, ...]:
 def doctor(json_: JsonOption = False) -> None:
     """What this machine can do, and what a raise will miss."""
     from herdsman.cluster.doctor import examine
+    from herdsman.tools.sandbox import choose
 
-    findings = list(examine(Path("herds")))
+    findings = list(examine(Path("herds"), choose.findings))
     if json_:
         print(json.dumps([vars(finding) for finding in findings], indent=1))
     else:

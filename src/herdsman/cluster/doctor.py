@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import platform
 import shutil
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +23,13 @@ class Finding:
     text: str
 
 
-def examine(workspace: Path) -> Iterator[Finding]:
-    """Looks at everything a raise needs; `workspace` says which disk."""
+def examine(workspace: Path, sandboxes: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    """Looks at everything a raise needs, and at what contains the code that models write.
+
+    Args:
+        workspace: says which disk.
+        sandboxes: looks at the sandboxes, which belong to a later folder.
+    """
     version = sys.version_info[:2]
     supported = (3, 11) <= version <= (3, 13)
     yield Finding("python", "ok" if supported else "bad", f"{platform.python_version()} (3.11 to 3.13 are supported)")
@@ -33,7 +37,7 @@ def examine(workspace: Path) -> Iterator[Finding]:
     yield _memory()
     yield _disk(workspace)
     yield from _torch()
-    yield _sandbox()
+    yield from sandboxes()
     yield _package_index()
 
 
@@ -75,21 +79,6 @@ def _torch() -> Iterator[Finding]:
         yield Finding("gpu", "ok", f"{names}; {precision}")
     else:
         yield Finding("gpu", "note", "none; models run on the CPU, which is enough for tiny")
-
-
-def _sandbox() -> Finding:
-    """Starts bubblewrap for real: an installed program that the kernel refuses to serve is no sandbox."""
-    program = shutil.which("bwrap")
-    if program is None:
-        return Finding("sandbox", "note", "bubblewrap is not installed; no stage runs model-written code yet")
-    command = [program, "--unshare-all", "--ro-bind", "/", "/", "true"]
-    try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except subprocess.TimeoutExpired:
-        return Finding("sandbox", "note", "bubblewrap hangs on this machine")
-    if result.returncode:
-        return Finding("sandbox", "note", f"bubblewrap does not work here: {result.stderr.strip()[:120]}")
-    return Finding("sandbox", "ok", "bubblewrap works; no stage runs model-written code yet")
 
 
 def _package_index() -> Finding:

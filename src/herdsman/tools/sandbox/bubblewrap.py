@@ -28,6 +28,7 @@ class Bubblewrap(Sandbox):
     """Python and packages as they are on this machine, in a file system of their own without anything else of it."""
 
     name = "bubblewrap"
+    outside = {"PATH": ENVIRONMENT["PATH"]}  # the environment of bwrap itself, which shows in /proc
 
     def __init__(self) -> None:
         """Raises MachineError if bubblewrap is not installed, or there is no filter for this machine."""
@@ -45,20 +46,7 @@ class Bubblewrap(Sandbox):
         self, limits: Limits, *, jobs: bool = False, modules: Mapping[str, str] | None = None, cpu_limited: bool = False
     ) -> Contained:
         python = self._python
-        arguments = [
-            *python.entry, self._program,
-            "--unshare-all", "--unshare-user", "--uid", str(NOBODY), "--gid", str(NOBODY), "--disable-userns",
-            "--as-pid-1", "--die-with-parent", "--new-session", "--clearenv",
-        ]  # fmt: skip
-        for name, value in ENVIRONMENT.items():
-            arguments += ["--setenv", name, value]
-        arguments += [*_system(), "--dev", "/dev", "--remount-ro", "/dev"]
-        if not jobs:
-            arguments += ["--proc", "/proc", "--size", str(SCRATCH_BYTES), "--tmpfs", "/tmp"]
-            arguments += ["--size", str(limits.disk_bytes), "--tmpfs", "/work"]
-        for folder in python.folders:
-            arguments += ["--ro-bind", folder, folder]
-        arguments += ["--remount-ro", "/", "--chdir", "/" if jobs else "/work", "--seccomp", "{0}", "--"]
+        arguments = [*self._arguments(limits, jobs), "--seccomp", "{0}", "--"]
         arguments += [python.executable, "-I", "-S", "-B", "-c", _program_text()]
         cpu = {"CPU": limits.cpu_seconds}
         settings = {
@@ -73,12 +61,31 @@ class Bubblewrap(Sandbox):
         }  # fmt: skip
         command = Command(
             arguments,
-            {"PATH": ENVIRONMENT["PATH"]},  # bwrap's own environment can be read inside, in /proc/1
+            self.outside,
             [self._filter],
             python.descriptors,
             () if jobs else ("/tmp", "/work"),
         )
         return Contained(command, settings, limits)
+
+    def _arguments(self, limits: Limits, jobs: bool) -> list[str]:
+        """What bwrap shows of this machine, and what it takes away."""
+        python = self._python
+        arguments = [
+            *python.entry, self._program,
+            "--unshare-all", "--unshare-user", "--uid", str(NOBODY), "--gid", str(NOBODY), "--disable-userns",
+            "--as-pid-1", "--die-with-parent", "--new-session", "--clearenv",
+        ]  # fmt: skip
+        for name, value in ENVIRONMENT.items():
+            arguments += ["--setenv", name, value]
+        arguments += [*_system(), "--dev", "/dev", "--remount-ro", "/dev"]
+        if not jobs:
+            arguments += ["--proc", "/proc", "--size", str(SCRATCH_BYTES), "--tmpfs", "/tmp"]
+            arguments += ["--size", str(limits.disk_bytes), "--tmpfs", "/work"]
+        for folder in python.folders:
+            arguments += ["--ro-bind", folder, folder]
+        arguments += ["--remount-ro", "/", "--chdir", "/" if jobs else "/work"]
+        return arguments
 
 
 @cache

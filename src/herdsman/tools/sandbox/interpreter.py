@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 
 NOBODY = 65534
-SYSTEM_PYTHON = Path("/usr/bin/python3")
+SYSTEM_PYTHON, SYSTEM_PACKAGES = "/usr/bin/python3", "/usr/lib/python3/dist-packages"
 
 # Runs as root: leaves the host's mounts as they are, and holds its own until its standard input ends. The folders are
 # opened before an empty file system covers what stands above them.
@@ -71,26 +71,35 @@ def interpreter() -> Interpreter:
 @cache
 def _interpreter(process: int, user: int) -> Interpreter:
     folders, paths = _own_folders()
-    own = Interpreter(sys.executable, folders, paths)
     if user != 0:
-        return own
-    drop = (shutil.which("setpriv") or "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--")
+        return Interpreter(sys.executable, folders, paths)
+    try:
+        entry, descriptors = as_nobody(folders)
+    except OSError as error:
+        note = f"it runs {SYSTEM_PYTHON}: {sys.prefix} is closed to others, and a private view of it fails ({error})"
+        return Interpreter(SYSTEM_PYTHON, (), (SYSTEM_PACKAGES,), as_nobody(())[0], (), note)
+    note = (
+        f"{sys.prefix} is closed to others, and shown through a private view of the file system" if descriptors else ""
+    )
+    return Interpreter(sys.executable, folders, paths, entry, descriptors, note)
+
+
+def as_nobody(folders: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Arguments to put before a command of root's, so that it runs as nobody and can reach these folders; and the
+    descriptors that they need.
+
+    Raises:
+        OSError: a folder is closed to others and the kernel refuses a private view of it, as in a container that may
+            not mount.
+    """
     closed = closed_folders(folders)
     if not closed:
-        return Interpreter(sys.executable, folders, paths, drop)
-    problem = ""
-    try:
-        view = _private_view(closed, folders)
-    except OSError as error:
-        problem = str(error)
-    else:
-        enter = (f"--mount=/proc/self/fd/{view}", f"--setuid={NOBODY}", f"--setgid={NOBODY}", "--")
-        return Interpreter(
-            sys.executable, folders, paths, (shutil.which("nsenter") or "nsenter", *enter), (view,),
-            f"{closed[0]} is closed to others: the interpreter is shown through a private view of the file system",
-        )  # fmt: skip
-    note = f"the sandbox runs {SYSTEM_PYTHON}: {closed[0]} is closed to others and a private view fails ({problem})"
-    return Interpreter(str(SYSTEM_PYTHON), (), ("/usr/lib/python3/dist-packages",), drop, (), note)
+        setpriv = shutil.which("setpriv") or "setpriv"
+        return (setpriv, f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"), ()
+    view = _private_view(closed, folders)
+    nsenter = shutil.which("nsenter") or "nsenter"
+    enter = (nsenter, f"--mount=/proc/self/fd/{view}", f"--setuid={NOBODY}", f"--setgid={NOBODY}", "--")
+    return enter, (view,)
 
 
 def _own_folders() -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -181,7 +181,10 @@ def _job(fields: Fields) -> Fields:
     Raises:
         Stopped: the job ended without one; the server goes on.
     """
-    status = int(fields.get("status", b"0"))
+    said = fields.get("status", b"").decode("ascii", "replace")
+    if not said.removeprefix("-").isdecimal():
+        raise Stopped("form", "a job without a status")
+    status = int(said)
     if fields.get("large") == b"True":
         raise Stopped("answer", "more than the limit")
     if status:

@@ -59,10 +59,10 @@ class Bait:
         self.folder.chmod(0o777)
         self.abstract = f"herdsman-{self.token[:8]}"
         self.listeners = [self._listen(address) for address in (("127.0.0.1", 0), f"\0{self.abstract}", "socket")]
-        command = ["sh", "-c", f"sleep 3600; : {self.token}"]
+        command = ["sh", "-c", "read line", self.token]
         if os.getuid() == 0:
             command = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *command]
-        self.process = subprocess.Popen(command, start_new_session=True)
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         os.environ["HERDSMAN_BAIT"] = self.token
         return self
 

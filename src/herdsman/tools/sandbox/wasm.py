@@ -99,12 +99,21 @@ def _filter() -> bytes:
         return b""
 
 
+def ready() -> bool:
+    """Whether the interpreter lies in the cache, compiled."""
+    return find_spec("wasmtime") is not None and _place().is_file()
+
+
+def _place() -> Path:
+    kind = f"{version('wasmtime')}-{platform.system()}-{platform.machine()}".lower()
+    return cache_folder() / "wasm" / f"python-3.11.3-{PYTHON_WASM.sha256[:12]}-wasmtime-{kind}.cwasm"
+
+
 def compiled(progress: Progress = SILENT) -> Path:
     """The interpreter as this machine's code, from the cache if this version of wasmtime has compiled it before."""
     import wasmtime
 
-    wasmtime_version = f"{version('wasmtime')}-{platform.system()}-{platform.machine()}".lower()
-    place = cache_folder() / "wasm" / f"python-3.11.3-{PYTHON_WASM.sha256[:12]}-wasmtime-{wasmtime_version}.cwasm"
+    place = _place()
     engine = wasmtime.Engine()
     if place.is_file():
         try:
