@@ -219,6 +219,15 @@ def test_threads_change_nothing(form: Form) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_its_memory_grows_with_the_steps(form: Form) -> None:
+    model = model_of("nine heads for three")
+    growing = Running(model, form)
+    for count in (1, 5, 60, 64, 65, 130, 7):
+        ids = tokens(count)
+        assert torch.equal(growing.whole(ids), Running(model, form).whole(ids))
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_only_what_is_wanted_is_given(form: Form) -> None:
     running, ids = Running(model_of("tiny and odd"), form), tokens(300)
     whole = running.whole(ids)

@@ -8,10 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding, rms_norm, silu
 
+from herdsman.errors import MachineError
 from herdsman.generation.cache import PagedCache
 from herdsman.generation.float8 import Float8Places
 from herdsman.generation.matrices import MakeMatrix, Matrix, dense
+from herdsman.generation.native.runner import native_runner
 from herdsman.generation.paged_attention import AttentionPlan
+from herdsman.generation.quantize import int8
 from herdsman.generation.step import Step as Step
 from herdsman.model.llama import Block, Llama
 from herdsman.model.options import ModelOptions
@@ -42,16 +45,24 @@ class Runner(Protocol):
 def make_runner(model: Llama, weights: Weights = "float32") -> Runner:
     """The fastest runner for a model's device and the form its weights shall have.
 
+    On a processor bfloat16 and int8 are the native kernel's, and torch's where it cannot be built. "auto" is bfloat16,
+    but float32 on a processor without the kernel: torch is slow there with less.
+
     Raises:
         MachineError: this machine cannot compute with such weights.
     """
     device = model.output_weight.device
-    if weights == "auto":
-        weights = "bfloat16" if device.type == "cuda" else "float32"
     if weights == "float8":
         return TorchRunner(model, torch.bfloat16, Float8Places(model.options, device))
+    if device.type == "cpu" and weights != "float32":
+        if native := native_runner(model, "int8" if weights == "int8" else "bfloat16"):
+            return native
+        if weights == "int8":
+            return TorchRunner(model, torch.bfloat16, int8)
     if weights == "int8":
-        raise NotImplementedError  # comes with the native kernel
+        raise MachineError("weights of 8 bits are for processors", do="use float8 or bfloat16 on this device")
+    if weights == "auto":
+        weights = "bfloat16" if device.type == "cuda" else "float32"
     return TorchRunner(model, getattr(torch, weights))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import logging
+from functools import cache
 from itertools import accumulate, chain
 from typing import cast
 
@@ -14,9 +16,10 @@ from herdsman.errors import InputError, MachineError
 from herdsman.generation.cache import BLOCK_TOKENS, PagedCache
 from herdsman.generation.native.build import attempt
 from herdsman.generation.native.packing import LANES, Arena, Form, in_turns, padded
-from herdsman.generation.runner import Step
+from herdsman.generation.step import Step
 from herdsman.model.llama import Block, Llama
 
+logger = logging.getLogger(__name__)
 WIDEST_HEAD = 256
 KINDS: dict[Form, int] = {"bfloat16": 0, "int8": 1}
 
@@ -31,6 +34,20 @@ class _Shape(ctypes.Structure):
         ),
         ("norm_eps", ctypes.c_float),
     ]
+
+
+def native_runner(model: Llama, form: Form) -> NativeRunner | None:
+    """The kernel for a model on the CPU, or None, said once in a line, where there is none."""
+    try:
+        return NativeRunner(model, form)
+    except MachineError as error:
+        _say(str(error))
+        return None
+
+
+@cache
+def _say(reason: str) -> None:
+    logger.warning("%s; torch generates instead, several times slower", reason)
 
 
 class NativeRunner:

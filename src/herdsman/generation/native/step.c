@@ -92,7 +92,7 @@ static bool make_room(Model *model, int tokens) {
   const size_t rows = padded(tokens, 64);
   int widest = model->dim > model->attended ? model->dim : model->attended;
   if (model->ffn > widest) widest = model->ffn;
-  const size_t query_rows = padded(tokens * (model->shape.heads / model->shape.kv_heads), TILE_ROWS);
+  const size_t query_rows = padded(rows * (model->shape.heads / model->shape.kv_heads), TILE_ROWS);
   room->x = zeros(rows * model->dim * 4);
   room->normed = zeros(rows * widest * 4);
   room->qkv = zeros(rows * model->qkv_columns * 4);
