@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from herdsman.errors import InputError
-from herdsman.model.attention import Backend, Dense, KVCache, Tiled
+from herdsman.model.attention import Backend, Dense, Tiled
 from herdsman.model.count import count_parameters, training_flops
 from herdsman.model.llama import Llama, Part
 from herdsman.model.options import ModelOptions, RopeScaling
@@ -149,29 +149,6 @@ def test_document_mask_separates_documents() -> None:
             assert torch.allclose(packed[:, start:end], alone, atol=1e-5)
         leaky = model.logits(model(tokens))
     assert not torch.allclose(packed[:, 7:], leaky[:, 7:], atol=1e-3)
-
-
-def test_cache_equals_full_forward_with_rows_of_different_length() -> None:
-    model = Llama(small(), 100).initialise(1).eval()
-    rows = [torch.randint(0, 100, (n,), generator=torch.Generator().manual_seed(n)) for n in (5, 9)]
-    grown = [torch.cat([row, torch.arange(4) + i]) for i, row in enumerate(rows)]
-    with torch.no_grad():
-        cache = KVCache(model.options, 2, 20, torch.float32)
-        padded = torch.zeros(2, 9, dtype=torch.long)
-        for i, row in enumerate(rows):
-            padded[i, : len(row)] = row
-        positions = torch.arange(9).expand(2, 9)
-        hidden = model(padded, positions, cache=cache)
-        last = [hidden[i, len(row) - 1] for i, row in enumerate(rows)]
-        for i, row in enumerate(rows):
-            assert torch.allclose(last[i], model(row[None])[0, -1], atol=1e-5)
-        for step in range(4):
-            token = torch.stack([grown[i][len(row) + step] for i, row in enumerate(rows)])[:, None]
-            position = torch.tensor([[len(row) + step] for row in rows])
-            hidden = model(token, position, cache=cache)
-            for i, row in enumerate(rows):
-                full = model(grown[i][None, : len(row) + step + 1])[0, -1]
-                assert torch.allclose(hidden[i, 0], full, atol=1e-5)
 
 
 def test_parts_of_the_model_make_the_whole() -> None:

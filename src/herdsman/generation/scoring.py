@@ -156,8 +156,8 @@ def _forward(model: Llama, tokens: Tensor, positions: Tensor, branches: Tensor |
     assert model.embedding is not None
     assert model.norm is not None
     x = model.embedding(tokens)
-    for number, block in model.blocks.items():
-        x = block(x, context, int(number))
+    for block in model.blocks.values():
+        x = block(x, context)
     normed: Tensor = model.norm(x)
     return normed
 
@@ -167,4 +167,4 @@ class _Tree:
 
     def __init__(self, model: Llama, positions: Tensor, mask: Tensor):
         self.cos, self.sin = model.cos[positions][:, None], model.sin[positions][:, None]
-        self.cache, self.backend, self.prepared = None, Dense(), mask
+        self.backend, self.prepared = Dense(), mask

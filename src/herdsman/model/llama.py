@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, silu
 
-from herdsman.model.attention import Backend, Dense, KVCache, Sight, cache_mask
+from herdsman.model.attention import Backend, Dense, Sight
 from herdsman.model.options import ModelOptions
 from herdsman.model.rope import rope_tables, rotate
 
@@ -80,15 +80,13 @@ class Attention(nn.Module):
         self.v_proj = Projection(model.dim, model.kv_heads * self.width)
         self.o_proj = Projection(model.heads * self.width, model.dim)
 
-    def forward(self, x: Tensor, context: Context, layer: int) -> Tensor:
+    def forward(self, x: Tensor, context: Context) -> Tensor:
         batch, seq, _ = x.shape
         q, k, v = (
             projection(x).view(batch, seq, -1, self.width).transpose(1, 2)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
         q, k = rotate(q, context.cos, context.sin), rotate(k, context.cos, context.sin)
-        if context.cache is not None:
-            k, v = context.cache.update(layer, context.positions, k, v, context.slots)
         out = context.backend.attend(q, k, v, context.prepared)
         return self.o_proj(out.transpose(1, 2).reshape(batch, seq, -1))
 
@@ -116,28 +114,21 @@ class Block(nn.Module):
         self.ffn_norm = Norm(model.dim, model.norm_eps)
         self.ffn = FeedForward(model)
 
-    def forward(self, x: Tensor, context: Context, layer: int) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), context, layer)
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), context)
         return x + self.ffn(self.ffn_norm(x))
 
 
 class Context:
-    """What all layers of one forward pass share: rotary tables of the positions, who sees whom, the cache."""
+    """What all layers of one forward pass share: rotary tables of the positions, and who sees whom."""
 
-    def __init__(
-        self, model: Llama, x: Tensor, positions: Tensor | None, documents: Tensor | None, cache: KVCache | None
-    ):
+    def __init__(self, model: Llama, x: Tensor, positions: Tensor | None, documents: Tensor | None):
         # Under tensor parallelism x may hold a share of the sequence only: its length is that of the documents.
         seq = x.shape[1] if documents is None else documents.shape[1]
         whole = torch.arange(seq, device=x.device)
-        self.positions = whole[None] if positions is None else positions
-        self.cos, self.sin = model.cos[self.positions][:, None], model.sin[self.positions][:, None]
-        self.cache, self.slots, self.backend = cache, 0, model.backend
-        if cache is not None:
-            self.positions = self.positions.expand(x.shape[:2])
-            self.slots, self.backend = int(self.positions.max()) + 1, Dense()
-            self.prepared = cache_mask(self.positions, self.slots)
-        elif documents is None or positions is None:
+        rotary = whole[None] if positions is None else positions
+        self.cos, self.sin, self.backend = model.cos[rotary][:, None], model.sin[rotary][:, None], model.backend
+        if documents is None or positions is None:
             self.prepared = self.backend.prepare(Sight(whole, whole, documents, documents))
         else:
             places = positions[0]
@@ -189,26 +180,23 @@ class Llama(nn.Module):
         x: Tensor,
         positions: Tensor | None = None,
         documents: Tensor | None = None,
-        cache: KVCache | None = None,
     ) -> Tensor:
         """Hidden states after the last of the blocks and, if that is the model's last, after the final norm.
 
         Args:
             x: token ids [batch, seq], or hidden states [batch, seq, dim] where the embedding is in another part.
-            positions: rotary positions, [batch, seq], or [1, seq] for all rows; 0 to seq - 1 if left out. With a cache,
-                also the slots to write. With `documents` the same in all rows: which places of the sequence x holds.
+            positions: rotary positions, [batch, seq], or [1, seq] for all rows; 0 to seq - 1 if left out. With
+                `documents` the same in all rows: which places of the sequence x holds.
             documents: document numbers of the whole sequence [batch, sequence]; attention does not cross their borders.
-                Not with a cache.
-            cache: keys and values of what came before; queries see all slots up to their own position.
 
         Returns:
             [batch, seq, dim]; `logits` and `likelihood.token_logprobs` turn them into scores.
         """
-        context = Context(self, x, positions, documents, cache)
+        context = Context(self, x, positions, documents)
         if self.part.is_first:
             x = self.embedding(x)  # type: ignore[misc]
-        for layer, block in self.blocks.items():
-            x = block(x, context, int(layer))
+        for block in self.blocks.values():
+            x = block(x, context)
         return x if self.norm is None else self.norm(x)
 
     @property

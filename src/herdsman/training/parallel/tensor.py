@@ -33,9 +33,7 @@ def split_block(block: nn.Module, mesh: DeviceMesh) -> None:
         mesh,
         {
             "attention_norm": SequenceParallel(),
-            "attention": PrepareModuleInput(
-                input_layouts=(Shard(SEQUENCE), None, None), desired_input_layouts=(whole, None, None)
-            ),
+            "attention": PrepareModuleInput(input_layouts=(Shard(SEQUENCE), None), desired_input_layouts=(whole, None)),
             "attention.q_proj": ColwiseParallel(),
             "attention.k_proj": ColwiseParallel(),
             "attention.v_proj": ColwiseParallel(),
