@@ -28,7 +28,6 @@ class Bubblewrap(Sandbox):
     """Python and packages as they are on this machine, in a file system of their own without anything else of it."""
 
     name = "bubblewrap"
-    outside = {"PATH": ENVIRONMENT["PATH"]}  # the environment of bwrap itself, which shows in /proc
 
     def __init__(self) -> None:
         """Raises MachineError if bubblewrap is not installed, or there is no filter for this machine."""
@@ -40,6 +39,7 @@ class Bubblewrap(Sandbox):
         except KeyError as error:
             raise MachineError(f"there is no list of system calls for a machine of kind {error}") from None
         self._program, self._python = program, interpreter()
+        self._environment = {"PATH": ENVIRONMENT["PATH"]}  # of bwrap itself; it can show in /proc
         self.note = self._python.note
 
     def start(
@@ -61,7 +61,7 @@ class Bubblewrap(Sandbox):
         }  # fmt: skip
         command = Command(
             arguments,
-            self.outside,
+            self._environment,
             [self._filter],
             python.descriptors,
             () if jobs else ("/tmp", "/work"),
@@ -74,7 +74,7 @@ class Bubblewrap(Sandbox):
         arguments = [
             *python.entry, self._program,
             "--unshare-all", "--unshare-user", "--uid", str(NOBODY), "--gid", str(NOBODY), "--disable-userns",
-            "--as-pid-1", "--die-with-parent", "--new-session", "--clearenv",
+            "--die-with-parent", "--new-session", "--clearenv",
         ]  # fmt: skip
         for name, value in ENVIRONMENT.items():
             arguments += ["--setenv", name, value]

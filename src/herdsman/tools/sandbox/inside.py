@@ -240,20 +240,6 @@ def lock_down(libc: Any, filter_program: bytes, limits: dict[str, int]) -> None:
         os._exit(71)
 
 
-def supervise() -> None:
-    """Leaves process 1 to adopt orphans and to say how its child ended; returns in the child, which runs the code.
-
-    It takes the place of bubblewrap's own process 1, which has no seccomp filter, and into whose memory the code could
-    write.
-    """
-    child = os.fork()
-    while child:
-        ended, status = os.wait()
-        if ended == child:
-            code = os.waitstatus_to_exitcode(status)
-            os._exit(code if code >= 0 else 128 - code)
-
-
 def serve_jobs(requests: Any, channel: int, settings: dict[str, Any]) -> None:
     """Answers each request from a process forked for it, which inherits nothing of the requests before."""
     import ctypes
@@ -312,8 +298,6 @@ def main() -> None:
     if settings["jobs"] is not None:
         serve_jobs(requests, channel, settings)
         return
-    if NATIVE:
-        supervise()
     interpreter = Interpreter(Shared() if NATIVE else None)
     for line in requests:
         request = eval(line)
