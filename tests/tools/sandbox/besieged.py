@@ -1,6 +1,6 @@
 """A program for test_attacks.py: runs all attacks against one sandbox and prints a line of JSON for each.
 
-    python -m tests.tools.sandbox.besieged bubblewrap
+python -m tests.tools.sandbox.besieged bubblewrap
 """
 
 from __future__ import annotations
