@@ -19,7 +19,7 @@ CONFINED = """
 import ctypes, json, os
 from herdsman.tools.sandbox import inside
 from herdsman.tools.sandbox.seccomp import filter_program
-inside.lock_down(ctypes.CDLL(None), filter_program(), {})
+inside.lock_down(ctypes.CDLL(None), filter_program())
 from herdsman.errors import MachineError
 from herdsman.tools.sandbox.choose import choose, findings
 try:

@@ -41,7 +41,7 @@ def test_each_call_gets_its_answer(machine: str, job: bool) -> None:
     program, arch, column = filter_program(machine, job), AUDIT_ARCH[machine], COLUMN[machine]
     denied = {**seccomp.DENIED, **(seccomp.DENIED_TO_JOBS if job else {})}
     numbers = {pair[column] for pair in denied.values()} - {NONE}
-    special = {pair[column] for pair in (seccomp.CLONE, seccomp.IOCTL, seccomp.SOCKET)}
+    special = {pair[column] for pair in (seccomp.CLONE, seccomp.IOCTL, seccomp.SOCKET, seccomp.PRLIMIT)}
     for number in range(424):
         expected = EPERM if number in numbers else EAFNOSUPPORT if number == seccomp.SOCKET[column] else ALLOW
         assert verdict(program, arch, number) == expected, number
@@ -65,6 +65,14 @@ def test_arguments_are_looked_at_as_the_kernel_takes_them(machine: str) -> None:
         assert verdict(program, arch, socket, family) == (ALLOW if family in (1, 2, 10) else EAFNOSUPPORT)
 
 
+@pytest.mark.parametrize("machine", MACHINES)
+def test_a_job_sets_no_limits_but_its_own(machine: str) -> None:
+    arch, number = AUDIT_ARCH[machine], seccomp.PRLIMIT[COLUMN[machine]]
+    for job, other in ((False, ALLOW), (True, EPERM)):
+        assert verdict(filter_program(machine, job), arch, number, 0) == ALLOW
+        assert verdict(filter_program(machine, job), arch, number, 17) == other
+
+
 def test_other_tables_of_calls_are_closed() -> None:
     program = filter_program("x86_64")
     assert verdict(program, 0x40000003, 20) == KILL  # i386
@@ -80,7 +88,8 @@ def test_numbers_are_those_of_the_kernel(machine: str) -> None:
     text = HEADERS[machine].read_text()
     kernel = {name: int(number) for name, number in re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", text)}
     ours = {**seccomp.DENIED, **seccomp.DENIED_TO_JOBS,
-            "clone": seccomp.CLONE, "ioctl": seccomp.IOCTL, "socket": seccomp.SOCKET}  # fmt: skip
+            "clone": seccomp.CLONE, "ioctl": seccomp.IOCTL, "socket": seccomp.SOCKET,
+            "prlimit64": seccomp.PRLIMIT}  # fmt: skip
     for name, pair in ours.items():
         assert pair[COLUMN[machine]] == kernel.get(name, NONE), name
     assert {kernel[name] for name in ("close_range", "faccessat2", "epoll_pwait2")} == set(seccomp.NEW_ALLOWED)

@@ -18,6 +18,7 @@ from herdsman.tools.sandbox.seccomp import filter_program
 SCRATCH_BYTES = 40 << 20  # of /tmp, which holds what is printed and what libraries put aside
 FILE_BYTES = 32 << 20  # the largest file of /tmp
 OPEN_FILES = 128
+JOB_PROCESSES = 0  # that a job may start
 ENVIRONMENT = {
     "PATH": "/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
     "MPLBACKEND": "agg", "MPLCONFIGDIR": "/tmp",
@@ -56,7 +57,7 @@ class Bubblewrap(Sandbox):
             },
             "paths": list(python.paths),
             "modules": dict(modules or {}),
-            "jobs": cpu if jobs else None,
+            "jobs": {**cpu, "NPROC": JOB_PROCESSES} if jobs else None,
             "filter": self._job_filter if jobs else b"",
         }  # fmt: skip
         command = Command(

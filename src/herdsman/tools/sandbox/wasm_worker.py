@@ -75,7 +75,7 @@ class Host:
                 os.close(descriptor)
             self.sink, self.in_job = writing, True
             die_with_parent()
-            inside.lock_down(ctypes.CDLL(None), self.settings["filter"], {"CPU": self.settings["cpu_seconds"]})
+            inside.set_limits({"CPU": self.settings["cpu_seconds"], "NPROC": 0})
             return True
         os.close(writing)
         most = request["answer_bytes"] + 2 * request["output_bytes"] + 65536
@@ -162,8 +162,7 @@ def main() -> None:
         os.setgid(settings["nobody"])
         os.setuid(settings["nobody"])
     die_with_parent()
-    if not settings["fork"]:
-        inside.lock_down(ctypes.CDLL(None), settings["filter"], {})
+    inside.lock_down(ctypes.CDLL(None), settings["filter"])
     files = wasm_files.Files(settings["disk_bytes"], settings["files"])
     interface(linker, store, Host(settings, line), files)
     instance = linker.instantiate(store, module)
