@@ -63,7 +63,7 @@ def herd(tmp_path_factory: pytest.TempPathFactory, html_folder: Path) -> Herd:
     recipe = root / "short.toml"
     recipe.write_text(text)
     herd = Herd(recipe, root / "data", root / "alone", root / "spread")
-    assert Raise(recipe, herd.data, until="tokens").end()[0] == 0
+    assert Raise(recipe, herd.data, until="search").end()[0] == 0
     for space, settings in ((herd.alone, ()), (herd.spread, (TWO,))):
         status, errors = herd.begin(space, *settings).end()
         assert status == 0, errors

@@ -18,7 +18,7 @@ from herdsman.tools.maths import SympyMaths, WolframAlpha
 from herdsman.tools.sandbox.bubblewrap import Bubblewrap
 from herdsman.tools.sandbox.options import Limits
 from herdsman.tools.tool import Result
-from tests.serving import running
+from tests.local_server import running
 
 KEY = "WOLFRAM-KEY"
 

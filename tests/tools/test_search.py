@@ -15,7 +15,7 @@ import pytest
 from herdsman.tools.index import Index, build_index
 from herdsman.tools.search import BraveSearch, DocumentSearch
 from herdsman.tools.tool import Source
-from tests.serving import running
+from tests.local_server import running
 
 KEY = "BSA-secret-key"
 FOUND = [

@@ -68,7 +68,7 @@ class Preference:
 
     @staticmethod
     def from_json(row: Mapping[str, Any]) -> Preference:
-        messages = tuple(Message(**message) for message in row["messages"])
+        messages = tuple(Message.from_json(message) for message in row["messages"])
         return Preference(messages, row["source"], row["family"], tuple(row["responses"]), row["level"])
 
 

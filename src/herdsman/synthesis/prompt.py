@@ -55,7 +55,7 @@ class Prompt:
     @staticmethod
     def from_json(row: Mapping[str, Any]) -> Prompt:
         rest = {name: value for name, value in row.items() if name not in ("id", "messages", "parents")}
-        messages = tuple(Message(**message) for message in row["messages"])
+        messages = tuple(Message.from_json(message) for message in row["messages"])
         return Prompt(messages=messages, parents=tuple(row["parents"]), **rest)
 
 

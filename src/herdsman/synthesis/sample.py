@@ -87,7 +87,7 @@ class Sample:
     @staticmethod
     def from_json(row: Mapping[str, Any]) -> Sample:
         origin = Origin(**{**row["origin"], "parents": tuple(row["origin"]["parents"])})
-        messages = tuple(Message(**message) for message in row["messages"])
+        messages = tuple(Message.from_json(message) for message in row["messages"])
         checks = tuple(Check(**check) for check in row["checks"])
         return Sample(messages, row["source"], row["family"], origin, checks)
 

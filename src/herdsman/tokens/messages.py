@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
@@ -43,6 +44,11 @@ class Message:
     content: str
     call: bool = False
     calls: tuple[Call, ...] = ()
+
+    @staticmethod
+    def from_json(row: Mapping[str, Any]) -> Message:
+        """What `dataclasses.asdict` made of one."""
+        return Message(**{**row, "calls": tuple(Call(**call) for call in row.get("calls", ()))})
 
 
 class Kind(IntEnum):

@@ -19,8 +19,8 @@ from herdsman.tools.tool import File, Result
 
 FUNCTION: dict[str, Any] = {
     "name": "code_interpreter",
-    "description": "Runs Python code. Variables and files stay from call to call. What is printed, the value of the last "
-    "expression and figures are shown. There is no network.",
+    "description": "Runs Python code. Variables and files stay from call to call. What is printed, the value of the "
+    "last expression and figures are shown. There is no network.",
     "parameters": {
         "type": "object",
         "properties": {"code": {"type": "string", "description": "Python code"}},

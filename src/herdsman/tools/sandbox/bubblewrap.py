@@ -18,6 +18,7 @@ from herdsman.tools.sandbox.seccomp import filter_program
 SCRATCH_BYTES = 40 << 20  # of /tmp, which holds what is printed and what libraries put aside
 FILE_BYTES = 32 << 20  # the largest file of /tmp
 OPEN_FILES = 128
+JOB_PROCESSES = 0  # that a job may start
 ENVIRONMENT = {
     "PATH": "/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
     "MPLBACKEND": "agg", "MPLCONFIGDIR": "/tmp",
@@ -28,7 +29,6 @@ class Bubblewrap(Sandbox):
     """Python and packages as they are on this machine, in a file system of their own without anything else of it."""
 
     name = "bubblewrap"
-    outside = {"PATH": ENVIRONMENT["PATH"]}  # the environment of bwrap itself, which shows in /proc
 
     def __init__(self) -> None:
         """Raises MachineError if bubblewrap is not installed, or there is no filter for this machine."""
@@ -40,6 +40,7 @@ class Bubblewrap(Sandbox):
         except KeyError as error:
             raise MachineError(f"there is no list of system calls for a machine of kind {error}") from None
         self._program, self._python = program, interpreter()
+        self._environment = {"PATH": ENVIRONMENT["PATH"]}  # of bwrap itself; it can show in /proc
         self.note = self._python.note
 
     def start(
@@ -56,12 +57,12 @@ class Bubblewrap(Sandbox):
             },
             "paths": list(python.paths),
             "modules": dict(modules or {}),
-            "jobs": cpu if jobs else None,
+            "jobs": {**cpu, "NPROC": JOB_PROCESSES} if jobs else None,
             "filter": self._job_filter if jobs else b"",
         }  # fmt: skip
         command = Command(
             arguments,
-            self.outside,
+            self._environment,
             [self._filter],
             python.descriptors,
             () if jobs else ("/tmp", "/work"),
@@ -74,7 +75,7 @@ class Bubblewrap(Sandbox):
         arguments = [
             *python.entry, self._program,
             "--unshare-all", "--unshare-user", "--uid", str(NOBODY), "--gid", str(NOBODY), "--disable-userns",
-            "--as-pid-1", "--die-with-parent", "--new-session", "--clearenv",
+            "--die-with-parent", "--new-session", "--clearenv",
         ]  # fmt: skip
         for name, value in ENVIRONMENT.items():
             arguments += ["--setenv", name, value]

@@ -12,7 +12,7 @@ needs no parser that hostile text could break. Settings:
     paths       folders to import from, added to the interpreter's own
     modules     sources by name, to be imported at the start, so that a job finds them ready
     jobs        None, or the limits of a job: each request then runs in a process forked for it alone
-    filter      the seccomp filter of a job, as an array of sock_filter
+    filter      the seccomp filter of a server of jobs, as an array of sock_filter
 
 A request: `nonce`; `code`; `name` of it in tracebacks; `keep` the variables for the next request and show the last
 expression, as a notebook does; `variables` to set before; `stdin`; `files` to write into the current folder first;
@@ -210,48 +210,28 @@ def set_limits(limits: dict[str, int]) -> None:
 def relay(channel: int, nonce: str, reading: int, child: int, most_bytes: int) -> None:
     """Hands on what a forked job wrote, as one field of an answer, and how the job ended. The job is not trusted."""
     parts, size = [], 0
-    while size <= most_bytes:
-        part = os.read(reading, 1 << 16)
-        if not part:
-            break
-        parts.append(part)
+    while part := os.read(reading, 1 << 16):
         size += len(part)
+        if size <= most_bytes:
+            parts.append(part)
     os.close(reading)
-    if size > most_bytes:
-        os.kill(child, 9)
-        parts = []
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     send(channel, [("nonce", nonce), ("status", status), ("large", size > most_bytes), ("job", b"".join(parts))])
 
 
-def lock_down(libc: Any, filter_program: bytes, limits: dict[str, int]) -> None:
-    """Takes from a forked job what could reach the server or the jobs after it."""
+def lock_down(libc: Any, filter_program: bytes) -> None:
+    """Puts a seccomp filter on this process and those it forks. Once in a server: a filter for each job costs 3 ms."""
     import ctypes
 
     class Program(ctypes.Structure):
         _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
 
-    set_limits(limits)
     if not filter_program:  # a kernel without filters, or a machine without a list of its system calls
         return
     libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS, without which the kernel takes no filter
     program = Program(len(filter_program) // 8, filter_program)
     if libc.prctl(22, 2, ctypes.byref(program), 0, 0):  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
         os._exit(71)
-
-
-def supervise() -> None:
-    """Leaves process 1 to adopt orphans and to say how its child ended; returns in the child, which runs the code.
-
-    It takes the place of bubblewrap's own process 1, which has no seccomp filter, and into whose memory the code could
-    write.
-    """
-    child = os.fork()
-    while child:
-        ended, status = os.wait()
-        if ended == child:
-            code = os.waitstatus_to_exitcode(status)
-            os._exit(code if code >= 0 else 128 - code)
 
 
 def serve_jobs(requests: Any, channel: int, settings: dict[str, Any]) -> None:
@@ -264,6 +244,7 @@ def serve_jobs(requests: Any, channel: int, settings: dict[str, Any]) -> None:
     gc.freeze()  # a job's collections then leave the shared pages as they are
     if libc.prctl(4, 0, 0, 0, 0):  # PR_SET_DUMPABLE: no job may open the server's memory
         os._exit(71)
+    lock_down(libc, settings["filter"])
     interpreter = Interpreter(shared=None)
     for line in requests:
         request = eval(line)
@@ -272,7 +253,7 @@ def serve_jobs(requests: Any, channel: int, settings: dict[str, Any]) -> None:
         if child == 0:
             for descriptor in (reading, channel, requests.fileno()):
                 os.close(descriptor)
-            lock_down(libc, settings["filter"], settings["jobs"])
+            set_limits(settings["jobs"])
             send(writing, interpreter.answer(request))
             os._exit(0)
         os.close(writing)
@@ -312,8 +293,6 @@ def main() -> None:
     if settings["jobs"] is not None:
         serve_jobs(requests, channel, settings)
         return
-    if NATIVE:
-        supervise()
     interpreter = Interpreter(Shared() if NATIVE else None)
     for line in requests:
         request = eval(line)

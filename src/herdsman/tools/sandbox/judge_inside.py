@@ -64,7 +64,7 @@ def read(code: str) -> str:
     return json.dumps(
         {
             "syntax": None,
-            "undefined": sorted(undefined(table)),
+            "undefined": [] if stars(tree) else sorted(undefined(table)),
             "machinery": sorted(machinery(tree)),
             "statements": statements,
             "checks": checks,
@@ -91,7 +91,13 @@ def undefined(table: symtable.SymbolTable) -> set[str]:
                 bound.add(symbol.get_name())
             if symbol.is_referenced() and (scope is table or symbol.is_global()):
                 read_names.add(symbol.get_name())
-    return set() if any("*" in name for name in bound) else read_names - bound
+    return read_names - bound
+
+
+def stars(tree: ast.Module) -> bool:
+    """Whether names may come from an import of all there is."""
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    return any(alias.name == "*" for node in imports for alias in node.names)
 
 
 def machinery(tree: ast.Module) -> set[str]:

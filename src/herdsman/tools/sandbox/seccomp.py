@@ -41,15 +41,16 @@ DENIED: dict[str, tuple[int, int]] = {
     "clock_settime": (227, 112), "clock_adjtime": (305, 266), "adjtimex": (159, 171), "sethostname": (170, 161),
     "setdomainname": (171, 162),
 }  # fmt: skip
-# What a job of a fork server may not do either: start anything, or touch the server it was forked from.
+# What a fork server and its jobs may not do either: become another program, or touch each other. (That jobs cannot
+# fork is a limit of theirs: the server has to.)
 DENIED_TO_JOBS: dict[str, tuple[int, int]] = {
-    "fork": (57, NONE), "vfork": (58, NONE), "clone": (56, 220), "execve": (59, 221), "execveat": (322, 281),
+    "execve": (59, 221), "execveat": (322, 281),
     "kill": (62, 129), "tkill": (200, 130), "tgkill": (234, 131), "rt_sigqueueinfo": (129, 138),
-    "rt_tgsigqueueinfo": (297, 240), "prlimit64": (302, 261), "setpriority": (141, 140),
+    "rt_tgsigqueueinfo": (297, 240), "setpriority": (141, 140),
     "sched_setaffinity": (203, 122), "sched_setscheduler": (144, 119), "sched_setparam": (142, 118),
     "sched_setattr": (314, 274), "ioprio_set": (251, 30), "socket": (41, 198), "socketpair": (53, 199),
 }  # fmt: skip
-CLONE, IOCTL, SOCKET = (56, 220), (16, 29), (41, 198)
+CLONE, IOCTL, SOCKET, PRLIMIT = (56, 220), (16, 29), (41, 198), (302, 261)
 
 # From this number on both tables agree. Of the calls there only these exist: close_range, faccessat2, epoll_pwait2.
 FIRST_NEW, NEW_ALLOWED = 424, (436, 439, 441)
@@ -68,7 +69,7 @@ def filter_program(machine: str | None = None, job: bool = False) -> bytes:
 
     Args:
         machine: `platform.machine()` of the kernel; this machine's by default.
-        job: the stricter filter for a job of a fork server.
+        job: the stricter filter for a fork server and its jobs.
 
     Raises:
         KeyError: there is no table for such a machine.
@@ -84,7 +85,7 @@ def filter_program(machine: str | None = None, job: bool = False) -> bytes:
     for numbers in {**DENIED, **(DENIED_TO_JOBS if job else {})}.values():
         if numbers[column] != NONE:
             program += [_jump(0x15, numbers[column], 0, 1), _return(EPERM)]
-    # Arguments: only the low 32 bits count, as in the kernel, which takes all three as int.
+    # Arguments: only the low 32 bits count, as in the kernel, which takes them as int.
     refused_clone = [_load(_ARGUMENTS), _jump(0x45, CLONE_NEW_ANYTHING, 0, 1), _return(EPERM), _return(ALLOW)]
     refused_ioctl = [_load(_ARGUMENTS + 8)]
     for request in (TIOCSTI, TIOCLINUX):
@@ -92,10 +93,12 @@ def filter_program(machine: str | None = None, job: bool = False) -> bytes:
     refused_socket = [_load(_ARGUMENTS)]
     for family in (AF_UNIX, AF_INET, AF_INET6):
         refused_socket += [_jump(0x15, family, 0, 1), _return(ALLOW)]
+    others_limits = [_load(_ARGUMENTS), _jump(0x15, 0, 0, 1), _return(ALLOW)]  # 0 is the process itself
     for numbers, block in (
         (CLONE, refused_clone),
         (IOCTL, [*refused_ioctl, _return(ALLOW)]),
         (SOCKET, [*refused_socket, _return(EAFNOSUPPORT)]),
+        (PRLIMIT, [*others_limits, _return(EPERM if job else ALLOW)]),
     ):
         program += [_jump(0x15, numbers[column], 0, len(block)), *block]
     return b"".join([*program, _return(ALLOW)])

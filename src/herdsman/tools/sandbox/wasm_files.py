@@ -12,14 +12,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-BADF, EXIST, INVAL, ISDIR, MFILE, NAMETOOLONG, NOENT = 8, 20, 28, 31, 33, 37, 44
+BADF, EXIST, FAULT, INVAL, ISDIR, MFILE, NAMETOOLONG, NOENT = 8, 20, 21, 28, 31, 33, 37, 44
 NOSPC, NOTDIR, NOTEMPTY, PERM, NOTCAPABLE = 51, 54, 55, 63, 76
 CREATE, DIRECTORY, EXCLUSIVE, TRUNCATE = 1, 2, 4, 8  # of path_open
 APPEND = 1
 CHARACTERS, FOLDER, FILE = 2, 3, 4  # kinds of file
 ALL_RIGHTS = (1 << 30) - 1
 MOUNT, MOUNT_DESCRIPTOR = b"/work", 3
-MOST_OPEN, MOST_NAME_BYTES = 128, 255
+MOST_OPEN, MOST_NAME_BYTES, MOST_PIECES = 128, 255, 1024
 
 
 class Refusal(Exception):
@@ -49,7 +49,8 @@ class Open:
 
 
 class Files:
-    """The calls. Each takes the guest's memory (`read(at, length)`, `write(at, data)`) and the call's own arguments.
+    """The calls. Each takes the guest's memory (`read(at, length)` and
+    `write(at, data)`, which refuse what lies outside it) and the call's own arguments.
 
     Args:
         disk_bytes: of all files together.
@@ -344,6 +345,9 @@ class Files:
 
 def pieces(memory: Any, at: int, count: int) -> list[tuple[int, int]]:
     """Starts and lengths of the pieces of memory that a read or write names."""
+    count &= (1 << 32) - 1
+    if count > MOST_PIECES:
+        raise Refusal(INVAL)
     raw = memory.read(at, 8 * count)
     return [struct.unpack_from("<II", raw, 8 * index) for index in range(count)]
 

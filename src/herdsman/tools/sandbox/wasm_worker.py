@@ -21,21 +21,29 @@ from typing import Any
 from herdsman.tools.sandbox import inside, wasm_files
 
 WASI = "wasi_snapshot_preview1"
+WORD = (1 << 32) - 1
 PR_SET_PDEATHSIG, SIGKILL = 1, 9
 PAUSE_SECONDS = 0.005
 
 
 class Memory:
-    """The guest's memory, in a call from it. wasmtime refuses what lies outside, which ends the guest."""
+    """The guest's memory, in a call from it. Numbers that come signed are meant without a sign."""
 
     def __init__(self, caller: Any):
         self.caller, self.memory = caller, caller["memory"]
 
     def read(self, at: int, length: int) -> bytes:
-        return bytes(self.memory.read(self.caller, at & 0xFFFFFFFF, (at & 0xFFFFFFFF) + length))
+        at, length = at & WORD, length & WORD
+        data = bytes(self.memory.read(self.caller, at, at + length))
+        if len(data) < length:
+            raise wasm_files.Refusal(wasm_files.FAULT)
+        return data
 
     def write(self, at: int, data: bytes) -> None:
-        self.memory.write(self.caller, data, at & 0xFFFFFFFF)
+        try:
+            self.memory.write(self.caller, data, at & WORD)
+        except IndexError:
+            raise wasm_files.Refusal(wasm_files.FAULT) from None
 
 
 class Host:
@@ -67,7 +75,7 @@ class Host:
                 os.close(descriptor)
             self.sink, self.in_job = writing, True
             die_with_parent()
-            inside.lock_down(ctypes.CDLL(None), self.settings["filter"], {"CPU": self.settings["cpu_seconds"]})
+            inside.set_limits({"CPU": self.settings["cpu_seconds"], "NPROC": 0})
             return True
         os.close(writing)
         most = request["answer_bytes"] + 2 * request["output_bytes"] + 65536
@@ -154,8 +162,7 @@ def main() -> None:
         os.setgid(settings["nobody"])
         os.setuid(settings["nobody"])
     die_with_parent()
-    if not settings["fork"]:
-        inside.lock_down(ctypes.CDLL(None), settings["filter"], {})
+    inside.lock_down(ctypes.CDLL(None), settings["filter"])
     files = wasm_files.Files(settings["disk_bytes"], settings["files"])
     interface(linker, store, Host(settings, line), files)
     instance = linker.instantiate(store, module)

@@ -45,7 +45,7 @@ def attempt(title, action):
     except BaseException as error:
         print("held:", title, type(error).__name__)
     else:
-        print("BREACH:", title, repr(found)[:200])
+        raise SystemExit("BREACH: %s %.200r" % (title, found))
 
 def system(name, *arguments):
     """A call of the C library that must fail."""

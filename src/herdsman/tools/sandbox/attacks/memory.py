@@ -9,7 +9,7 @@ MEMORY = (
         "memory",
         "four gigabytes",
         """
-attempt("allocate", lambda: len(bytearray(4 << 30)))
+attempt("allocate", lambda: len(bytes(4 << 30)))
 """,
         canary=True,
     ),

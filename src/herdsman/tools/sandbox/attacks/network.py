@@ -69,8 +69,7 @@ attempt("raw", lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1))
         "network",
         "cards",
         """
-import os, socket
-names = {name for _, name in socket.if_nameindex()} if hasattr(socket, "if_nameindex") else set()
+names = {line.split(":")[0].strip() for line in open("/proc/net/dev") if ":" in line}
 print("BREACH" if names - {"lo"} else "held", names)
 """,
     ),

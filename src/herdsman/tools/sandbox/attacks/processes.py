@@ -63,7 +63,7 @@ system("ptrace", 0x4206, parent, None, None)
 import os, ctypes
 parent = os.getppid() if hasattr(os, "getppid") else 1
 system("process_vm_readv", parent, None, 0, None, 0, 0)
-# Process 1 may be written to: it is one of the sandbox's own, and held by the same filter.
+# Process 1 may be written to, for it is held by the same filter and has no more rights.
 if os.path.exists("/proc/1/status"):
     filtered = [line.split()[1] for line in open("/proc/1/status") if line.startswith("Seccomp:")]
     print("held" if filtered == ["2"] else "BREACH", filtered)
