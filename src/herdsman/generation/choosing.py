@@ -108,47 +108,49 @@ def draw(logits: Tensor, settings: Sequence[Sampling], numbers: Tensor) -> Tenso
         settings: each row's temperature, top_k, top_p and min_p.
         numbers: float64 [rows] in [0, 1), turned into tokens by inverting the cumulative distribution.
     """
-    device = logits.device
-    numbers = numbers.to(device)
-    temperatures = torch.tensor([max(wish.temperature, LEAST_TEMPERATURE) for wish in settings], device=device)
+    vocab, numbers = logits.shape[-1], numbers.to(logits.device)
+    temperatures = torch.tensor([max(wish.temperature, LEAST_TEMPERATURE) for wish in settings], device=logits.device)
     probabilities = torch.softmax(logits / temperatures[:, None], -1)
-    filtered = torch.tensor([wish.top_p < 1 or wish.top_k > 0 or wish.min_p > 0 for wish in settings], device=device)
-    tokens = torch.zeros(len(settings), dtype=torch.int64, device=device)
-    if not filtered.all():
-        tokens[~filtered] = _invert(probabilities[~filtered].double(), numbers[~filtered])
-    left = filtered.nonzero()[:, 0]
-    vocab = logits.shape[-1]
-    top_k = torch.tensor([wish.top_k or vocab for wish in settings], device=device).clamp(max=vocab)[:, None]
-    top_p = torch.tensor([wish.top_p for wish in settings], dtype=torch.float64, device=device)[:, None]
-    min_p = torch.tensor([wish.min_p for wish in settings], device=device)[:, None]
+    left = [place for place, wish in enumerate(settings) if wish.top_p < 1 or wish.top_k or wish.min_p]
+    if not left:
+        return _invert(probabilities.double(), numbers)
+    tokens = torch.zeros(len(settings), dtype=torch.int64, device=logits.device)
+    plain = sorted(set(range(len(settings))) - set(left))
+    if plain:
+        tokens[plain] = _invert(probabilities[plain].double(), numbers[plain])
     for count in (*(guess for guess in GUESSES if guess < vocab // 16), vocab):
-        if not len(left):
+        some, own = (probabilities, numbers) if len(left) == len(settings) else (probabilities[left], numbers[left])
+        kept, ids, whole = _likeliest(some, [settings[place] for place in left], count)
+        tokens[left] = ids.gather(-1, _invert(kept, own)[:, None])[:, 0]
+        left = [place for place, is_whole in zip(left, whole.tolist(), strict=True) if not is_whole]
+        if not left:
             break
-        some = probabilities if len(left) == len(settings) else probabilities[left]
-        kept, ids, whole = _likeliest(some, top_k[left], top_p[left], min_p[left], count)
-        tokens[left[whole]] = ids[whole].gather(-1, _invert(kept[whole], numbers[left[whole]])[:, None])[:, 0]
-        left = left[~whole]
     return tokens
 
 
-def _likeliest(
-    probabilities: Tensor, top_k: Tensor, top_p: Tensor, min_p: Tensor, count: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def _likeliest(probabilities: Tensor, settings: Sequence[Sampling], count: int) -> tuple[Tensor, Tensor, Tensor]:
     """Probabilities of the `count` likeliest tokens in falling order with those filtered out at 0, their tokens, both
     [rows, count], and whether no token further down could be left, [rows].
 
     The nucleus (Holtzman et al. 2020) is the smallest set of likeliest tokens with at least the share `top_p`: a token
     is in it when those before it hold less.
     """
-    vocab = probabilities.shape[-1]
+    vocab, device = probabilities.shape[-1], probabilities.device
+    limits = [(min(wish.top_k or vocab, vocab), wish.top_p if wish.top_p < 1 else 2.0, wish.min_p) for wish in settings]
+    top_k, top_p, min_p = torch.tensor(limits, dtype=torch.float64, device=device)[..., None].unbind(1)
     if count < vocab:
         values, ids = probabilities.topk(count, dim=-1)
     else:
         values, ids = probabilities.sort(dim=-1, descending=True, stable=True)
-    ordered = values.double().masked_fill(torch.arange(count, device=values.device) >= top_k, 0.0)
-    mass = torch.where(top_k < vocab, ordered.sum(-1, keepdim=True), 1.0)
-    outside = ((ordered.cumsum(-1) - ordered >= top_p * mass) & (top_p < 1)) | (values < min_p * values[:, :1])
-    whole = (top_k[:, 0] <= count) | ((top_k[:, 0] == vocab) & outside[:, -1])
+    values = ordered = values.double()
+    if any(wish.top_k for wish in settings):
+        ordered = values.masked_fill(torch.arange(count, device=device) >= top_k, 0.0)
+        top_p = torch.where(top_k < vocab, top_p * ordered.sum(-1, keepdim=True), top_p)
+    outside = ordered.cumsum(-1) - ordered >= top_p
+    if any(wish.min_p for wish in settings):
+        outside |= values < min_p * values[:, :1]
+    # A row without top_k is whole when its last token is outside; one with top_k, when so many are here.
+    whole = torch.where(top_k[:, 0] < vocab, top_k[:, 0] <= count, outside[:, -1])
     return ordered.masked_fill(outside, 0.0), ids, whole | (count == vocab)
 
 
