@@ -66,11 +66,13 @@ def serving(
     keys: Sequence[str] = (),
     offered: Mapping[str, Sequence[str]] | None = None,
     make: MakeTool = no_tool,  # type: ignore[assignment]
+    toolbox: Toolbox | None = None,
 ) -> Iterator[Server]:
     """Serves the models in these folders, in a thread, for the time of the block."""
     options = (options or ServerOptions()).model_copy(update={"port": 0, "stop_seconds": 1, "weights": "float32"})
     models = Models(find_models([str(folder) for folder in folders]), "cpu", options)
-    server = make_server(models, options, Toolbox(offered or {}, make, Containers(options)), keys)
+    toolbox = toolbox or Toolbox(offered or {}, make, Containers(options))
+    server = make_server(models, options, toolbox, keys)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:

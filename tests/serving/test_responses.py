@@ -12,6 +12,8 @@ import pytest
 from openai import OpenAI
 
 from herdsman.serving.options import ServerOptions
+from herdsman.serving.places import find_models
+from herdsman.serving.toolbox import stocked_toolbox
 from herdsman.tokens.tokenizer import Tokenizer
 from herdsman.tools.tool import File, Result, Source
 from tests.generation.models import BYTES
@@ -52,7 +54,7 @@ WRITES = {
 
 
 @pytest.fixture(scope="module")
-def client(model_folders: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenAI]:
+def caller_folders(model_folders: list[Path], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Beside the common models, one for each tool that calls it again and again, until the turn's steps are used up."""
     root = tmp_path_factory.mktemp("callers")
     folders = list(model_folders)
@@ -62,9 +64,14 @@ def client(model_folders: list[Path], tmp_path_factory: pytest.TempPathFactory) 
         written = [tokenizer.python_tag, *range(256, 256 + len(parts)), tokenizer.eom]
         model = chain(written, tokenizer.vocab_size, context_length=8192)
         folders.append(write_model(root / kind, model, tokenizer, ranks))
-    options = ServerOptions(most_containers=2)
+    return folders
+
+
+@pytest.fixture(scope="module")
+def client(caller_folders: list[Path]) -> Iterator[OpenAI]:
     offered = dict.fromkeys(SERVER_TOOLS, SERVER_TOOLS)
-    with serving(folders, options, offered=offered, make=lambda kind, _: Counter(kind)) as server:
+    options = ServerOptions(most_containers=2)
+    with serving(caller_folders, options, offered=offered, make=lambda kind, _: Counter(kind)) as server:
         yield OpenAI(base_url=f"{server.address}/v1", api_key="none", max_retries=0)
 
 
@@ -147,7 +154,7 @@ def test_a_tool_of_the_server_runs_and_its_item_can_be_sent_back(client: OpenAI,
     events: list[Any] = list(ask(client, model=kind, stream=True, tools=[tool]))
     final = events[-1].response
     item = final.output[0]
-    dumped = item.model_dump(exclude_none=True)
+    dumped = item.model_dump(exclude_none=True, warnings=False)
     types = [event.type for event in events]
     if kind == "code_interpreter":
         assert [output["type"] for output in dumped["outputs"]] == ["logs", "image", "file"]
@@ -231,3 +238,22 @@ def test_what_cannot_be_is_refused_in_one_sentence(client: OpenAI, more: dict[st
 def test_the_answer_has_the_form_that_was_asked_for(client: OpenAI) -> None:
     form: Any = {"type": "json_schema", "name": "w", "schema": WEATHER["function"]["parameters"]}
     assert json.loads(ask(client, model="random", text={"format": form}).output_text).keys() == {"city", "days"}
+
+
+def test_the_servers_own_tools_are_offered_where_they_work(
+    caller_folders: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The real maths tool, in its sandbox; an imported model has no documents to search."""
+    options = ServerOptions(tools=("search", "maths"))
+    toolbox = stocked_toolbox(find_models([str(caller_folders[-1])]).values(), options)
+    if "maths" not in toolbox.offered["maths"]:
+        pytest.skip(f"no sandbox works here: {caplog.text}")
+    assert toolbox.offered == {"maths": ["maths"]}
+    assert "search is not offered for maths" in caplog.text
+    with serving(caller_folders[-1:], options, toolbox=toolbox) as server:
+        client = OpenAI(base_url=f"{server.address}/v1", api_key="none", max_retries=0)
+        assert client.models.retrieve("maths").model_dump()["tools"] == ["maths"]
+        answer = ask(client, model="maths", tools=[{"type": "maths"}])
+        assert "2" in answer.output[0].output
+        with pytest.raises(openai.BadRequestError, match="web_search is not offered"):
+            ask(client, model="maths", tools=[{"type": "web_search"}])

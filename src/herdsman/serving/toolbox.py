@@ -13,6 +13,7 @@ from herdsman.serving.containers import Container, Containers
 from herdsman.serving.options import ServerOptions
 from herdsman.serving.places import Place
 from herdsman.serving.response_body import AutoContainer, CallerFunction, CodeTool, ResponseBody
+from herdsman.tools.by_name import make_tools
 from herdsman.tools.tool import Tool
 from herdsman.workspace import Workspace
 
@@ -108,8 +109,6 @@ def stocked_toolbox(places: Iterable[Place], options: ServerOptions) -> Toolbox:
 
 
 def _make(name: str, place: Place) -> Tool:
-    from herdsman.tools.by_name import make_tools
-
     return make_tools([name], Workspace(place.root))[0]
 
 
