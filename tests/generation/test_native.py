@@ -26,7 +26,9 @@ FORMS: tuple[Form, ...] = ("bfloat16", "int8")
 LEVELS = {"plain C": 0, "vectors": 1, "all there is": 2}
 SHAPES = {
     "heads of 32, grouped": {"dim": 96, "heads": 6, "kv_heads": 2, "head_dim": 32, "ffn_width": 200},
-    "heads of 64, tied": {"dim": 128, "heads": 4, "kv_heads": 1, "head_dim": 64, "ffn_width": 72, "tied_embeddings": True},
+    "heads of 64, tied": {
+        "dim": 128, "heads": 4, "kv_heads": 1, "head_dim": 64, "ffn_width": 72, "tied_embeddings": True,
+    },
     "heads of 128": {"dim": 80, "heads": 2, "kv_heads": 2, "head_dim": 128, "ffn_width": 64},
     "tiny and odd": {"dim": 36, "heads": 3, "kv_heads": 3, "head_dim": 12, "ffn_width": 50},
     "nine heads for three": {"dim": 64, "heads": 9, "kv_heads": 3, "head_dim": 64, "ffn_width": 130},

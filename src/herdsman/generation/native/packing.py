@@ -56,7 +56,7 @@ def in_turns(gate: Tensor, up: Tensor) -> Tensor:
 
 
 class Arena:
-    """Memory for packed matrices, in large pages where the system gives them: reading it through takes a fifth less time.
+    """Memory for packed matrices, in large pages where the system gives them, which are read a fifth faster.
 
     Args:
         shapes: [outputs, inputs] of all matrices that will be added.

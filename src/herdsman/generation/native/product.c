@@ -12,7 +12,7 @@
 #define VECTOR_ROWS 8     /* rows of a pass with vectors: their sums fill the registers */
 #define PASS_ROWS 64      /* rows of a pass with tiles */
 #define FEWEST_TILED 3    /* rows of int8 from which tiles are faster than vectors; of bfloat16 they always are */
-#define AHEAD_BYTES 4096  /* how far ahead of their use weights are called from memory */
+#define AHEAD_BYTES 8192  /* how far ahead of their use weights are called from memory */
 
 bool use_tiles = false;
 
@@ -65,9 +65,10 @@ void prepare(const Activations *to, enum Kind kind, int row, int inputs, const f
   }
 }
 
-/* Weights are read once, and faster than the processor foresees. */
+/* Weights are read once, and faster than the processor foresees. They are called to the second cache: more lines can be
+ * on their way there than to the first. */
 INLINE void ahead(const uint8_t *weights, int bytes) {
-  for (int i = 0; i < bytes; i += 64) __builtin_prefetch(weights + AHEAD_BYTES + i);
+  for (int i = 0; i < bytes; i += 64) __builtin_prefetch(weights + AHEAD_BYTES + i, 0, 2);
 }
 
 INLINE void bfloat16_vectors(const int rows, const Matrix *m, const uint8_t *panel, const Activations *x, int first,

@@ -53,9 +53,9 @@ def _say(reason: str) -> None:
 class NativeRunner:
     """Computes on the processor with weights of 8 or 16 bits, as many threads as torch has.
 
-    Activations are bfloat16 where a matrix is; where it is int8, so are they, with a scale for each 64 of a row. Queries,
-    keys and values are bfloat16. The residual stream, norms, softmax and sums are float32. With int8 a token's logits have
-    the same bits whatever else is in the step.
+    Activations are bfloat16 where a matrix is; where it is int8, so are they, with a scale for each 64 of a row.
+    Queries, keys and values are bfloat16. The residual stream, norms, softmax and sums are float32. On one machine a
+    token's logits have the same bits whatever else is in the step, and however its prompt was split over steps.
 
     Args:
         model: the decoder, on the CPU; its weights are copied.
@@ -99,9 +99,9 @@ class NativeRunner:
         shapes = [tuple(embedding.shape)] if tied else [tuple(embedding.shape), tuple(model.output_weight.shape)]
         for block in blocks:
             qkv = (block.attention.q_proj, block.attention.k_proj, block.attention.v_proj)
-            ffn = padded(self.options.ffn_dim, LANES)
+            gate_up = 2 * padded(self.options.ffn_dim, LANES)
             shapes += [(sum(len(each.weight) for each in qkv), self.options.dim)]
-            shapes += [tuple(block.attention.o_proj.weight.shape), (2 * ffn, self.options.dim)]
+            shapes += [tuple(block.attention.o_proj.weight.shape), (gate_up, self.options.dim)]
             shapes += [tuple(block.ffn.down_proj.weight.shape)]
         self._arena = arena = Arena(cast("list[tuple[int, int]]", shapes), form)
         self._kept: list[Tensor] = []
