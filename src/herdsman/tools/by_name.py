@@ -5,20 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from functools import cache
 from pathlib import Path
 
-from herdsman.errors import InputError
+from herdsman.errors import InputError, MachineError
 from herdsman.tools.functions import functions_in
 from herdsman.tools.index import FILE, Index
 from herdsman.tools.maths import SympyMaths, WolframAlpha
-from herdsman.tools.sandbox.bubblewrap import Bubblewrap
-from herdsman.tools.sandbox.sandbox import Sandbox
+from herdsman.tools.python import CodeInterpreter
+from herdsman.tools.sandbox.choose import choose
 from herdsman.tools.search import BraveSearch, DocumentSearch
 from herdsman.tools.tool import Tool
 from herdsman.workspace import Workspace
 
-NAMES = ("search", "maths")
+NAMES = ("search", "maths", "python")
 BRAVE_KEY, WOLFRAM_KEY = "BRAVE_API_KEY", "WOLFRAM_APP_ID"
 
 
@@ -48,16 +47,22 @@ def _make(name: str, workspace: Workspace | None) -> Sequence[Tool]:
         return [_search(workspace)]
     if name == "maths":
         key = os.environ.get(WOLFRAM_KEY)
-        return [WolframAlpha(key) if key else SympyMaths(_sandbox())]
+        return [WolframAlpha(key) if key else _sympy()]
+    if name == "python":
+        return [CodeInterpreter(choose())]
     if name.endswith(".py"):
         return functions_in(Path(name))
     raise InputError(f"there is no tool {name}", do=f"choose of {', '.join(NAMES)}, or name a Python file of functions")
 
 
-@cache
-def _sandbox() -> Sandbox:
-    """One for all chats, so that they share the interpreter that maths keeps ready."""
-    return Bubblewrap()
+def _sympy() -> Tool:
+    sandbox = choose()
+    if sandbox.name != "bubblewrap":
+        raise MachineError(
+            f"only {sandbox.name} holds as a sandbox here, and it has no SymPy",
+            do=f"let bubblewrap work (ask herdsman doctor), or set {WOLFRAM_KEY}",
+        )
+    return SympyMaths(sandbox)
 
 
 def _search(workspace: Workspace | None) -> Tool:
