@@ -49,6 +49,9 @@ def test_maths_is_sympys_in_the_sandbox() -> None:
     except MachineError as error:
         pytest.skip(str(error))
     assert isinstance(tool, SympyMaths)
+    (again,) = make_tools(["maths"])
+    assert isinstance(again, SympyMaths)
+    assert again._sandbox is tool._sandbox, "every chat would start an interpreter of its own"
 
 
 def test_keys_choose_the_services(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 from herdsman.errors import InputError
@@ -12,6 +13,7 @@ from herdsman.tools.functions import functions_in
 from herdsman.tools.index import FILE, Index
 from herdsman.tools.maths import SympyMaths, WolframAlpha
 from herdsman.tools.sandbox.bubblewrap import Bubblewrap
+from herdsman.tools.sandbox.sandbox import Sandbox
 from herdsman.tools.search import BraveSearch, DocumentSearch
 from herdsman.tools.tool import Tool
 from herdsman.workspace import Workspace
@@ -46,10 +48,16 @@ def _make(name: str, workspace: Workspace | None) -> Sequence[Tool]:
         return [_search(workspace)]
     if name == "maths":
         key = os.environ.get(WOLFRAM_KEY)
-        return [WolframAlpha(key) if key else SympyMaths(Bubblewrap())]
+        return [WolframAlpha(key) if key else SympyMaths(_sandbox())]
     if name.endswith(".py"):
         return functions_in(Path(name))
     raise InputError(f"there is no tool {name}", do=f"choose of {', '.join(NAMES)}, or name a Python file of functions")
+
+
+@cache
+def _sandbox() -> Sandbox:
+    """One for all chats, so that they share the interpreter that maths keeps ready."""
+    return Bubblewrap()
 
 
 def _search(workspace: Workspace | None) -> Tool:
