@@ -7,7 +7,8 @@ server runs as `herdsman serve` in a process of its own, on the same cores as th
 soon as it has been answered, always something new. Three parts:
 
 - load: so many streams for so long; tokens of each stream, first tokens, errors, tokens a second;
-- first: the first token of a new question over HTTP and of an engine in this process, in turns, nothing else running;
+- first: the first token of a new question over HTTP, on the page (in Chromium, if it and playwright are installed) and
+  of an engine in this process, in turns, nothing else running;
 - cost: CPU seconds of the server for the same 16 answers, streamed and whole, in turns.
 
 Writes Markdown to standard output.
@@ -20,12 +21,13 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -34,6 +36,8 @@ import psutil
 
 QUESTION = "Question {}: how do I read a file line by line in Python, and what should I look out for?"
 COST_STREAMS, COST_ROUNDS, FIRST_ROUNDS = 16, 7, 25
+QUIET_SECONDS = 0.5
+"""For the browser to end what it does after an answer."""
 
 
 @contextmanager
@@ -139,9 +143,7 @@ def report_load(streams: list[Stream], seconds: float, cpu: float) -> None:
     firsts = sorted(value for stream in streams for value in stream.first_seconds)
     errors = [error for stream in streams for error in stream.errors]
     fairness = sum(tokens) ** 2 / (len(tokens) * sum(count**2 for count in tokens))
-    print(
-        "| streams | seconds | answers | errors | tokens/s | tokens of a stream: least, median, most | Jain's index |"
-    )
+    print("| streams | seconds | answers | errors | tokens/s | tokens of a stream: least, median, most | fairness |")
     print("|---|---|---|---|---|---|---|")
     answers = sum(stream.answers for stream in streams)
     print(
@@ -151,14 +153,15 @@ def report_load(streams: list[Stream], seconds: float, cpu: float) -> None:
     print(
         "Fairness is Jain's index: 1 where all streams have had the same. "
         f"First token: median {statistics.median(firsts):.3f} s, 99th percentile "
-        f"{firsts[int(len(firsts) * 0.99)]:.3f} s, longest {firsts[-1]:.3f} s; longest wait between two tokens of a "
-        f"stream {max(stream.longest_gap_seconds for stream in streams):.3f} s; server {cpu / seconds:.2f} cores.\n"
+        f"{firsts[int(len(firsts) * 0.99)]:.3f} s, longest {firsts[-1]:.3f} s; longest wait of a stream for a "
+        f"token {max(stream.longest_gap_seconds for stream in streams):.3f} s; server {cpu / seconds:.2f} cores.\n"
     )
     for error in errors[:5]:
         print(f"    {error}")
 
 
-async def report_first(address: str, model: Path, weights: str) -> None:
+def engine_of(model: Path, weights: str) -> Callable[[str, int], float]:
+    """Seconds until the first token of a question, by an engine in this process."""
     from herdsman.generation.local import LocalEngine
     from herdsman.generation.sampling import Sampling
     from herdsman.model.store import load_model
@@ -171,22 +174,65 @@ async def report_first(address: str, model: Path, weights: str) -> None:
     tokenizer = load_tokenizer(place.tokenizer)
     engine = LocalEngine(load_model(place.model), tokenizer, weights=weights)  # type: ignore[arg-type]
     format = chat_format(tokenizer)
+
+    def first(question: str, seed: int) -> float:
+        started = time.perf_counter()
+        ids, _ = format.encode([Message("user", question)], reply=True)
+        with closing(engine.stream(ids, Sampling(1, temperature=1, seed=seed))) as pieces:
+            next(pieces)
+        return time.perf_counter() - started
+
+    return first
+
+
+async def report_first(address: str, engine: Callable[[str, int], float]) -> None:
     ours: list[float] = []
     http = Stream()
-    for number in range(FIRST_ROUNDS + 3):
-        started = time.perf_counter()
-        ids, _ = format.encode([Message("user", QUESTION.format(10**6 + number))], reply=True)
-        for _ in engine.stream(ids, Sampling(1, temperature=1, seed=number)):
-            ours.append(time.perf_counter() - started)
-            break
-        await ask(address, 2 * 10**6 + number, 1, http)
-    differences = sorted(there - here for there, here in zip(http.first_seconds[3:], ours[3:], strict=True))
-    print(
-        f"Engine {1000 * statistics.median(ours[3:]):.1f} ms, over HTTP "
-        f"{1000 * statistics.median(http.first_seconds[3:]):.1f} ms; the difference is {1000 * differences[0]:.1f}, "
-        f"{1000 * statistics.median(differences):.1f} and {1000 * differences[-1]:.1f} ms (least, median, most of "
-        f"{FIRST_ROUNDS} questions in turns).\n"
-    )
+    async with on_page(address) as asked:
+        paged: list[float] = []
+        for number in range(FIRST_ROUNDS + 3):
+            await asyncio.sleep(QUIET_SECONDS)
+            ours.append(engine(QUESTION.format(10**6 + number), number))
+            await ask(address, 2 * 10**6 + number, 1, http)
+            if asked:
+                paged.append(await asked(QUESTION.format(4 * 10**6 + number)))
+    print(f"Engine: first token after {1000 * statistics.median(ours[3:]):.1f} ms (median).")
+    for name, found in (("Over HTTP", http.first_seconds), ("On the page, in Chromium", paged)):
+        if found:
+            differences = sorted(there - here for there, here in zip(found[3:], ours[3:], strict=True))
+            print(
+                f"{name}: {1000 * statistics.median(found[3:]):.1f} ms; more than the engine by "
+                f"{1000 * differences[0]:.1f}, {1000 * statistics.median(differences):.1f} and "
+                f"{1000 * differences[-1]:.1f} ms (least, median, most of {FIRST_ROUNDS} questions in turns)."
+            )
+    print()
+
+
+@asynccontextmanager
+async def on_page(address: str) -> AsyncIterator[Callable[[str], Awaitable[float]] | None]:
+    """Asks on the page and gives what it says of the first token, in seconds; None where there is no Chromium."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        yield None
+        return
+    from playwright.async_api import async_playwright, expect
+
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        page = await browser.new_page()
+        await page.goto(address)
+        await page.locator("#tries button").first.wait_for()
+
+        async def asked(question: str) -> float:
+            await page.evaluate("newChat(['bench'])")
+            await page.locator("#prompt").fill(question)
+            await page.keyboard.press("Enter")
+            await expect(page.locator(".facts")).to_contain_text("first", timeout=60_000)
+            return float(await page.evaluate("chat.turns[0].answers[0].versions[0].first"))
+
+        await page.evaluate("localStorage.setItem('herdsman.settings', JSON.stringify({ max: '2', temperature: 1 }))")
+        yield asked
+        await browser.close()
 
 
 async def report_cost(address: str, process: psutil.Process, tokens: int) -> None:
@@ -212,7 +258,7 @@ async def main(options: argparse.Namespace) -> None:
     with serving(options.model, options.weights) as (address, process):
         await ask(address, 0, 4, Stream())  # The model is opened now.
         print(f"## {options.model.name}, weights {options.weights}, {os.cpu_count()} cores\n")
-        await report_first(address, options.model, options.weights)
+        await report_first(address, engine_of(options.model, options.weights))
         await report_cost(address, process, options.tokens)
         before = cpu_seconds(process)
         started = time.monotonic()

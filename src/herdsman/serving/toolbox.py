@@ -104,7 +104,8 @@ class Toolbox:
 def stocked_toolbox(places: Iterable[Place], options: ServerOptions) -> Toolbox:
     """The tools that the options name, for each model where they work: search needs documents, Python a sandbox."""
     kinds = [kind for kind, name in KINDS.items() if name in options.tools]
-    offered = {place.name: [kind for kind in kinds if _works(KINDS[kind], place)] for place in places}
+    chatting = [place for place in places if place.chats]
+    offered = {place.name: [kind for kind in kinds if _works(KINDS[kind], place)] for place in chatting}
     return Toolbox(offered, _make, Containers(options))
 
 
