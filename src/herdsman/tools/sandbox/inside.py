@@ -29,7 +29,7 @@ import sys
 TYPE_CHECKING = False  # `typing` is slow to import
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any
+    from typing import Any, NoReturn
 
 NATIVE = hasattr(os, "fork")  # not under WebAssembly, where the process that runs this does the forking
 
@@ -207,16 +207,48 @@ def set_limits(limits: dict[str, int]) -> None:
             resource.setrlimit(getattr(resource, "RLIMIT_" + name), (value, hard))
 
 
-def relay(channel: int, nonce: str, reading: int, child: int, most_bytes: int) -> None:
+def next_job(requests: Any, channel: int) -> tuple[bytes, int]:
+    """Returns in a process forked for one request: its line, and the descriptor for its answer. The server itself stays
+    here until there are no more requests.
+
+    A process is forked before its request is there, so that no call waits for it.
+    """
+    while True:
+        asking, give = os.pipe()
+        take, answering = os.pipe()
+        child = os.fork()
+        if child == 0:
+            for descriptor in (give, take, channel, requests.fileno()):
+                os.close(descriptor)
+            with os.fdopen(asking, "rb") as file:
+                line = file.read()
+            if not line:
+                os._exit(0)
+            return line, answering
+        os.close(asking)
+        os.close(answering)
+        line = requests.readline()
+        if not line:
+            os._exit(0)
+        left = memoryview(line)
+        while left:
+            left = left[os.write(give, left) :]
+        os.close(give)
+        relay(channel, eval(line), take, child)
+
+
+def relay(channel: int, request: dict[str, Any], take: int, child: int) -> None:
     """Hands on what a forked job wrote, as one field of an answer, and how the job ended. The job is not trusted."""
+    most_bytes = request["answer_bytes"] + 2 * request["output_bytes"] + 65536
     parts, size = [], 0
-    while part := os.read(reading, 1 << 16):
+    while part := os.read(take, 1 << 16):
         size += len(part)
         if size <= most_bytes:
             parts.append(part)
-    os.close(reading)
+    os.close(take)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    send(channel, [("nonce", nonce), ("status", status), ("large", size > most_bytes), ("job", b"".join(parts))])
+    large = size > most_bytes
+    send(channel, [("nonce", request["nonce"]), ("status", status), ("large", large), ("job", b"".join(parts))])
 
 
 def lock_down(libc: Any, filter_program: bytes) -> None:
@@ -234,7 +266,7 @@ def lock_down(libc: Any, filter_program: bytes) -> None:
         os._exit(71)
 
 
-def serve_jobs(requests: Any, channel: int, settings: dict[str, Any]) -> None:
+def serve_jobs(requests: Any, channel: int, settings: dict[str, Any]) -> NoReturn:
     """Answers each request from a process forked for it, which inherits nothing of the requests before."""
     import ctypes
     import gc
@@ -246,18 +278,10 @@ def serve_jobs(requests: Any, channel: int, settings: dict[str, Any]) -> None:
         os._exit(71)
     lock_down(libc, settings["filter"])
     interpreter = Interpreter(shared=None)
-    for line in requests:
-        request = eval(line)
-        reading, writing = os.pipe()
-        child = os.fork()
-        if child == 0:
-            for descriptor in (reading, channel, requests.fileno()):
-                os.close(descriptor)
-            set_limits(settings["jobs"])
-            send(writing, interpreter.answer(request))
-            os._exit(0)
-        os.close(writing)
-        relay(channel, request["nonce"], reading, child, request["answer_bytes"] + 2 * request["output_bytes"] + 65536)
+    line, answering = next_job(requests, channel)
+    set_limits(settings["jobs"])
+    send(answering, interpreter.answer(eval(line)))
+    os._exit(0)
 
 
 def sleep(seconds: float) -> None:
@@ -289,10 +313,10 @@ def main() -> None:
     for name, source in settings["modules"].items():
         sys.modules[name] = type(sys)(name)
         exec(compile(source, name + ".py", "exec"), vars(sys.modules[name]))
+    compile("0", "", "eval")  # the first call in a process takes a millisecond, which forked jobs then need not
     send(channel, [("ready", "")])
     if settings["jobs"] is not None:
         serve_jobs(requests, channel, settings)
-        return
     interpreter = Interpreter(Shared() if NATIVE else None)
     for line in requests:
         request = eval(line)

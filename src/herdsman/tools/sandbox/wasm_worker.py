@@ -56,31 +56,16 @@ class Host:
         self.in_job = False
 
     def read_request(self) -> None:
+        """The guest waits for its next request; with `fork` it goes on in a process of its own for each."""
         if self.in_job:
             os._exit(0)  # it has answered
-        while True:
-            line = sys.stdin.buffer.readline()
-            if not line:
-                os._exit(0)
-            if not self.settings["fork"] or self.fork(eval(line)):
-                self.given = line
-                return
-
-    def fork(self, request: dict[str, Any]) -> bool:
-        """True in the job; the server sees it through, and is told False."""
-        reading, writing = os.pipe()
-        child = os.fork()
-        if child == 0:
-            for descriptor in (reading, 0, 1):
-                os.close(descriptor)
-            self.sink, self.in_job = writing, True
+        if self.settings["fork"]:
+            self.given, self.sink = inside.next_job(sys.stdin.buffer, 1)
+            self.in_job = True
             die_with_parent()
             inside.set_limits({"CPU": self.settings["cpu_seconds"], "NPROC": 0})
-            return True
-        os.close(writing)
-        most = request["answer_bytes"] + 2 * request["output_bytes"] + 65536
-        inside.relay(1, request["nonce"], reading, child, most)
-        return False
+        else:
+            self.given = sys.stdin.buffer.readline() or os._exit(0)
 
     def read(self, memory: Memory, vectors: int, count: int, done: int) -> None:
         if not self.given:
