@@ -1,14 +1,48 @@
 /* Attention over a cache in blocks.
  *
- * The rows that ask, (token, head) pairs that share a key head, are taken 16 at a time, and each such tile goes once over
- * the blocks it sees with a running softmax (Milakov and Gimelshein, 2018). Neighbouring rows whose sequences hold the
- * same block read it together: the heads of a group always, the tokens of a prompt, and the samples of one prompt. */
+ * The rows that ask, (token, head) pairs that share a key head, are taken 16 at a time, and each such tile goes once
+ * over the blocks it sees with a running softmax (Milakov and Gimelshein, 2018). Neighbouring rows whose sequences hold
+ * the same block read it together: the heads of a group always, the tokens of a prompt, and the samples of one. */
 #include "kernel.h"
 #include <math.h>
+#include <stdlib.h>
 
 #define CHUNK_BLOCKS 16
 #define CHUNK (CHUNK_BLOCKS * BLOCK_TOKENS) /* keys between two corrections of the running softmax */
 #define WIDEST 256
+
+typedef struct {
+  const int32_t *blocks;
+  int count, sequence;
+} Table;
+
+static int by_blocks(const void *one, const void *other) {
+  const Table *a = one, *b = other;
+  for (int i = 0; i < a->count && i < b->count; i++)
+    if (a->blocks[i] != b->blocks[i]) return a->blocks[i] < b->blocks[i] ? -1 : 1;
+  return a->count != b->count ? a->count - b->count : a->sequence - b->sequence;
+}
+
+bool arrange(const Sequences *all, int first, int end, Order *order) {
+  Table *tables = malloc(all->count * sizeof(Table));
+  if (!tables) return false;
+  int count = 0, place = 0;
+  for (int s = 0; s < all->count; s++)
+    if (all->starts[s] < end && all->starts[s + 1] > first)
+      tables[count++] = (Table){all->table + all->table_starts[s], all->table_starts[s + 1] - all->table_starts[s], s};
+  qsort(tables, count, sizeof(Table), by_blocks);
+  for (int i = 0; i < count; i++) {
+    const int s = tables[i].sequence, from = all->starts[s] > first ? all->starts[s] : first;
+    for (int t = from; t < end && t < all->starts[s + 1]; t++, place++) {
+      order->token[place] = t - first;
+      order->sequence[place] = s;
+      order->visible[place] = all->lengths[s] + t - all->starts[s] + 1;
+    }
+  }
+  free(tables);
+  order->all = all, order->tokens = end - first;
+  return true;
+}
 
 typedef struct {
   int rows;
@@ -26,8 +60,8 @@ typedef struct {
 } Run;
 
 INLINE const int32_t *blocks_of(const Order *order, int sequence, int block) {
-  const int32_t start = order->table_starts[sequence];
-  return block < order->table_starts[sequence + 1] - start ? order->table + start + block : NULL;
+  const int32_t place = order->all->table_starts[sequence] + block;
+  return place < order->all->table_starts[sequence + 1] ? order->all->table + place : NULL;
 }
 
 INLINE bool same_block(const Order *order, int a, int b, int block) {
@@ -81,7 +115,8 @@ INLINE void add_values(const int rows, const uint16_t *values, half (*weights)[C
       const uint16_t *pairs = values + (size_t)t * width + d * 2;
       U32 last = {0};
       if (lanes < LANES) memcpy(&last, pairs, lanes * 4);
-      for (int r = 0; r < rows; r++) sums[r] = dot2(sums[r], lanes < LANES ? (const void *)&last : pairs, &weights[r][column + t]);
+      const void *w = lanes < LANES ? (const void *)&last : pairs;
+      for (int r = 0; r < rows; r++) sums[r] = dot2(sums[r], w, &weights[r][column + t]);
     }
     for (int r = 0; r < rows; r++) store(&out[r][d], sums[r]);
   }
@@ -177,8 +212,8 @@ static void add_run(const Run *run, const LayerCache *cache, int kv_head, int fi
   }
 }
 
-/* What a row gets does not depend on the rows beside it: chunks begin at the same keys for all, and within one values are
- * added block after block, whoever else reads the block. */
+/* What a row gets does not depend on the rows beside it: chunks begin at the same keys for all, and within one values
+ * are added block after block, whoever else reads the block. */
 static void attend_tile(const Order *order, const LayerCache *cache, int kv_head, const half *queries, int stride,
                         Tile *tile) {
   const float scale = 1 / sqrtf(cache->width);
@@ -221,7 +256,8 @@ void attend(const Order *order, const LayerCache *cache, const half *queries, in
       tile.visible[r] = order->visible[(first + r) / group];
       tile.sequence[r] = order->sequence[(first + r) / group];
     }
-    attend_tile(order, cache, kv_head, queries + ((size_t)kv_head * padded_rows + first) * padded_width, padded_width, &tile);
+    const half *asking = queries + ((size_t)kv_head * padded_rows + first) * padded_width;
+    attend_tile(order, cache, kv_head, asking, padded_width, &tile);
     for (int r = 0; r < tile.rows; r++) {
       const int head = kv_head * group + (first + r) % group;
       float *to = out + order->token[(first + r) / group] * out_stride + (size_t)head * cache->width;

@@ -18,7 +18,9 @@ from herdsman.errors import MachineError
 
 SOURCES = ("product.c", "attention.c", "step.c")
 HEADERS = ("kernel.h", "vectors.h")
-FLAGS = ("-O3", "-march=native", "-std=gnu17", "-ffp-contract=fast", "-Wno-psabi", "-shared", "-fPIC")
+FLAGS = (
+    "-O3", "-march=native", "-std=gnu17", "-ffp-contract=fast", "-fvisibility=hidden", "-Wno-psabi", "-shared", "-fPIC",
+)  # fmt: skip
 BUILD_SECONDS = 300
 FEATURES = {1: "AVX-512 VNNI", 2: "bfloat16 products", 4: "AMX tiles", 8: "OpenMP"}
 

@@ -64,16 +64,24 @@ INLINE size_t head_place(const LayerCache *cache, int block, int kv_head) {
   return ((size_t)block * cache->kv_heads + kv_head) * BLOCK_TOKENS * cache->width;
 }
 
-/* The tokens of a step in the order in which attention takes them: tokens of a sequence stand together, and so do
- * sequences that begin with the same blocks. */
+/* The sequences of a step: where their tokens start, how many came before these, and their blocks. */
 typedef struct {
+  int count;
+  const int32_t *starts, *lengths, *table, *table_starts;
+} Sequences;
+
+/* Tokens in the order in which attention takes them: those of a sequence stand together, and so do sequences that begin
+ * with the same blocks. */
+typedef struct {
+  const Sequences *all;
   int tokens;
-  int *token;            /* [tokens] place of each in the step */
-  int *sequence;         /* [tokens] */
-  int *visible;          /* [tokens] keys that each sees, itself among them */
-  const int32_t *table;  /* blocks of all sequences */
-  const int32_t *table_starts; /* [sequences + 1] where each one's begin in it */
+  int *token;    /* [tokens] place of each, counted from the first of them */
+  int *sequence; /* [tokens] */
+  int *visible;  /* [tokens] keys that each sees, itself among them */
 } Order;
+
+/* Fills in the order of tokens [first, end) of a step; false if there is no memory. */
+bool arrange(const Sequences *all, int first, int end, Order *order);
 
 /* out[token][head][width] from queries [kv_heads][padded_rows][padded width], where rows are (token, head of the group)
  * in the order's order. Rows and width are padded for tiles. Called by all threads of a parallel region together. */
@@ -90,6 +98,6 @@ void tiles_begin(void);
 void tiles_end(void);
 extern bool use_tiles;
 
-/* The compiler does not know that tiles and their configuration are loaded from memory: without this it may leave out what
- * was to be written there, or write it later. */
+/* The compiler does not know that tiles and their configuration are loaded from memory: without this it may leave out
+ * what was to be written there, or write it later. */
 #define BEFORE_TILES(memory) __asm__ volatile("" : : "r"(memory) : "memory")

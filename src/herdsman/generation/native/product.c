@@ -78,7 +78,8 @@ INLINE void bfloat16_vectors(const int rows, const Matrix *m, const uint8_t *pan
   for (int r = 0; r < rows; r++) sums[r] = all(0);
   for (int i = 0; i < m->inputs; i += 2) {
     if (rows <= 2) ahead(panel + (size_t)i * LANES * 2, 64);
-    for (int r = 0; r < rows; r++) sums[r] = dot2(sums[r], panel + (size_t)i * LANES * 2, from + (size_t)r * m->inputs + i);
+    for (int r = 0; r < rows; r++)
+      sums[r] = dot2(sums[r], panel + (size_t)i * LANES * 2, from + (size_t)r * m->inputs + i);
   }
   for (int r = 0; r < rows; r++) store(y + r * LANES, sums[r]);
 }
@@ -98,7 +99,8 @@ INLINE void int8_vectors(const int rows, const Matrix *m, const uint8_t *panel, 
       for (int r = 0; r < rows; r++) dots[r] = dot4(dots[r], w + i * LANES, from + (size_t)r * m->inputs + i);
     }
     const F32 scales = load((const float *)(w + GROUP * LANES));
-    for (int r = 0; r < rows; r++) sums[r] += to_float(dots[r]) * (scales * x->scales[(size_t)(first + r) * groups + g]);
+    for (int r = 0; r < rows; r++)
+      sums[r] += to_float(dots[r]) * (scales * x->scales[(size_t)(first + r) * groups + g]);
   }
   for (int r = 0; r < rows; r++) store(y + r * LANES, sums[r]);
 }
@@ -138,7 +140,8 @@ INLINE void bfloat16_tiles(const int tiles, const Matrix *m, const uint8_t *pane
 }
 
 /* 16 rows, of which the first `rows` count. */
-INLINE void int8_tile(const int rows, const Matrix *m, const uint8_t *panel, const Activations *x, int first, float *y) {
+INLINE void int8_tile(const int rows, const Matrix *m, const uint8_t *panel, const Activations *x, int first,
+                      float *y) {
   const int groups = m->inputs / GROUP;
   const quant *from = x->quants + (size_t)first * m->inputs;
   const float *row_scales = x->scales + (size_t)first * groups;

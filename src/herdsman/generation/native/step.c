@@ -5,6 +5,9 @@
 
 #define PART_TOKENS 256 /* tokens of a step that are computed together: what they need stays in the nearest caches */
 
+/* All else is hidden: a name such as `product` may be some other library's too. */
+#define EXPORT __attribute__((visibility("default")))
+
 typedef struct {
   int32_t layers, dim, heads, kv_heads, width, ffn, vocab, outputs, positions, kind;
   float norm_eps;
@@ -21,7 +24,7 @@ typedef struct {
   float *x, *normed, *qkv, *attended, *ffn;
   half *queries;
   Activations activations;
-  int *order; /* four of [tokens] */
+  int *order; /* [tokens] of three numbers */
 } Room;
 
 typedef struct {
@@ -41,10 +44,10 @@ static Matrix matrix(const Shape *shape, int outputs, int inputs, const void *pa
 
 /* A model over weights that are the caller's and must outlive it; NULL if there is no memory.
  *
- * pointers: embedding (packed [vocab, dim]), output (packed [outputs, dim]), norm [dim], cosines and sines [positions][width / 2], and of each layer
- * attention_norm [dim], qkv (packed, queries first), out, ffn_norm [dim], gate_up (packed, panels of the gate and of the
- * rest in turns), down. */
-Model *herdsman_open(const Shape *shape, const void *const *pointers) {
+ * pointers: embedding (packed [vocab, dim]), output (packed [outputs, dim]), norm [dim], cosines and sines
+ * [positions][width / 2], and of each layer attention_norm [dim], qkv (packed, queries first), out, ffn_norm [dim],
+ * gate_up (packed, panels of the two in turns), down. */
+EXPORT Model *herdsman_open(const Shape *shape, const void *const *pointers) {
   Model *model = calloc(1, sizeof(Model) + shape->layers * sizeof(Layer));
   if (!model) return NULL;
   const int attended = shape->heads * shape->width, qkv = attended + 2 * shape->kv_heads * shape->width;
@@ -74,7 +77,7 @@ static void leave(Room *room) {
   *room = (Room){0};
 }
 
-void herdsman_close(Model *model) {
+EXPORT void herdsman_close(Model *model) {
   leave(&model->room);
   free(model);
 }
@@ -106,12 +109,16 @@ static bool make_room(Model *model, int tokens) {
   } else {
     room->activations.halves = zeros(rows * widest * sizeof(half));
   }
-  room->order = zeros(rows * 4 * sizeof(int));
-  const bool is_whole = room->x && room->normed && room->qkv && room->attended && room->ffn && room->queries && room->order &&
-                        (room->activations.halves || (room->activations.quants && room->activations.scales && room->activations.sums));
-  if (!is_whole) leave(room);
-  else room->tokens = rows;
-  return is_whole;
+  room->order = zeros(rows * 3 * sizeof(int));
+  const Activations *got = &room->activations;
+  const bool has_activations = got->halves || (got->quants && got->scales && got->sums);
+  if (room->x && room->normed && room->qkv && room->attended && room->ffn && room->queries && room->order &&
+      has_activations) {
+    room->tokens = rows;
+    return true;
+  }
+  leave(room);
+  return false;
 }
 
 /* x / rms(x) * weight. */
@@ -142,12 +149,6 @@ static void turn(const float *from, const float *cosines, const float *sines, in
   }
 }
 
-/* The sequences of a step; see `herdsman_step`. */
-typedef struct {
-  int count;
-  const int32_t *starts, *lengths, *table, *table_starts;
-} Sequences;
-
 /* Positions' queries to the room, keys and values to the cache: those of a sequence in turn, by one thread. */
 static void remember(const Model *model, const Order *order, const LayerCache *cache, int query_rows) {
   const int width = model->shape.width, group = model->shape.heads / model->shape.kv_heads, pairs = width / 2;
@@ -165,8 +166,9 @@ static void remember(const Model *model, const Order *order, const LayerCache *c
       for (int i = 0; i < model->query_width; i += LANES) store_halves(to + i, load(turned + i));
     }
     const int sequence = order->sequence[place];
-    const int block = order->table[order->table_starts[sequence] + position / BLOCK_TOKENS];
-    uint16_t *keys = cache->keys + head_place(cache, block, kv_head), *values = cache->values + head_place(cache, block, kv_head);
+    const int block = order->all->table[order->all->table_starts[sequence] + position / BLOCK_TOKENS];
+    const size_t at = head_place(cache, block, kv_head);
+    uint16_t *keys = cache->keys + at, *values = cache->values + at;
     turn(of + (model->shape.heads + kv_head) * width, cosines, sines, width, turned);
     for (int i = 0; i < model->query_width; i += LANES) store_halves(halves + i, load(turned + i));
     for (int i = 0; i < width; i++) keys[(i / 2 * LANES + slot) * 2 + i % 2] = half_bits(halves[i]);
@@ -175,40 +177,6 @@ static void remember(const Model *model, const Order *order, const LayerCache *c
     for (int i = 0; i < width; i++) values[(slot / 2 * width + i) * 2 + slot % 2] = half_bits(halves[i]);
   }
 }
-typedef struct {
-  const int32_t *blocks;
-  int count, sequence;
-} Table;
-
-static int by_blocks(const void *one, const void *other) {
-  const Table *a = one, *b = other;
-  for (int i = 0; i < a->count && i < b->count; i++)
-    if (a->blocks[i] != b->blocks[i]) return a->blocks[i] < b->blocks[i] ? -1 : 1;
-  return a->count != b->count ? a->count - b->count : a->sequence - b->sequence;
-}
-
-/* The order of tokens [first, end) of a step; false if there is no memory. */
-static bool arrange(const Room *room, const Sequences *all, int first, int end, Order *order) {
-  Table *tables = malloc(all->count * sizeof(Table));
-  if (!tables) return false;
-  int count = 0, place = 0;
-  for (int s = 0; s < all->count; s++)
-    if (all->starts[s] < end && all->starts[s + 1] > first)
-      tables[count++] = (Table){all->table + all->table_starts[s], all->table_starts[s + 1] - all->table_starts[s], s};
-  qsort(tables, count, sizeof(Table), by_blocks);
-  *order = (Order){end - first, room->order, room->order + room->tokens, room->order + 2 * room->tokens, all->table, all->table_starts};
-  for (int i = 0; i < count; i++) {
-    const int s = tables[i].sequence, from = all->starts[s] > first ? all->starts[s] : first;
-    for (int t = from; t < end && t < all->starts[s + 1]; t++, place++) {
-      order->token[place] = t - first;
-      order->sequence[place] = s;
-      order->visible[place] = all->lengths[s] + t - all->starts[s] + 1;
-    }
-  }
-  free(tables);
-  return true;
-}
-
 static void normalise_row(const Model *model, const float *x, const float *weight, int row) {
   float *to = model->room.normed + (size_t)row * model->dim;
   normalise(x, weight, model->shape.dim, model->shape.norm_eps, to);
@@ -258,9 +226,10 @@ static void run_layers(const Model *model, const Order *order, uint16_t *keys, u
  *
  * table: the blocks of all sequences, those of sequence s at table_starts[s] and on. keys, values: of all layers.
  * Returns 0; 1 if there is no memory; 2 if a token or a position is not the model's. */
-int herdsman_step(Model *model, int threads, int tokens, const int64_t *token, int sequences, const int32_t *starts,
-                  const int32_t *lengths, const int32_t *table, const int32_t *table_starts, int wanted,
-                  const int64_t *wanted_places, uint16_t *keys, uint16_t *values, int64_t blocks, float *logits) {
+EXPORT int herdsman_step(Model *model, int threads, int tokens, const int64_t *token, int sequences,
+                         const int32_t *starts, const int32_t *lengths, const int32_t *table,
+                         const int32_t *table_starts, int wanted, const int64_t *wanted_places, uint16_t *keys,
+                         uint16_t *values, int64_t blocks, float *logits) {
   const Sequences all = {sequences, starts, lengths, table, table_starts};
   for (int t = 0; t < tokens; t++)
     if (token[t] < 0 || token[t] >= model->shape.vocab) return 2;
@@ -272,8 +241,9 @@ int herdsman_step(Model *model, int threads, int tokens, const int64_t *token, i
   const Room *room = &model->room;
   for (int first = 0; first < tokens && !status; first += PART_TOKENS) {
     const int end = first + PART_TOKENS < tokens ? first + PART_TOKENS : tokens;
-    Order order;
-    if (!arrange(room, &all, first, end, &order)) status = 1;
+    int *numbers = room->order;
+    Order order = {.token = numbers, .sequence = numbers + room->tokens, .visible = numbers + 2 * room->tokens};
+    if (!arrange(&all, first, end, &order)) status = 1;
     else {
 #pragma omp parallel num_threads(threads)
       {
@@ -286,7 +256,7 @@ int herdsman_step(Model *model, int threads, int tokens, const int64_t *token, i
       }
       for (int i = 0; i < wanted; i++)
         if (wanted_places[i] >= first && wanted_places[i] < end)
-          memcpy(found + (size_t)i * model->dim, room->x + (wanted_places[i] - first) * model->dim, model->dim * sizeof(float));
+          memcpy(found + (size_t)i * model->dim, room->x + (wanted_places[i] - first) * model->dim, model->dim * 4);
     }
   }
   for (int first = 0; first < wanted && !status; first += PART_TOKENS) {
@@ -305,8 +275,8 @@ int herdsman_step(Model *model, int threads, int tokens, const int64_t *token, i
   return status;
 }
 
-/* What of the processor the kernel was built to use: 1 whole-number products, 2 those of bfloat16, 4 tiles, 8 threads. */
-int herdsman_features(void) {
+/* What the kernel was built to use: 1 products of whole numbers, 2 those of bfloat16, 4 tiles, 8 threads. */
+EXPORT int herdsman_features(void) {
   int features = HAS_VNNI | HAS_BF16 << 1;
   if (tiles_allowed()) features |= 4;
 #ifdef _OPENMP
