@@ -76,4 +76,4 @@ class Sampling:
 
 def draws(seed: int, row: int) -> np.random.Generator:
     """The stream of draws of one row: a pure function of its arguments, so any batch gives the same sample."""
-    return np.random.Generator(np.random.Philox(key=[seed % 2**64, row % 2**64]))
+    return np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, row % 2**64], np.uint64)))
