@@ -23,12 +23,12 @@ class Finding:
     text: str
 
 
-def examine(workspace: Path, sandboxes: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
-    """Looks at everything a raise needs, and at what contains the code that models write.
+def examine(workspace: Path, *others: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    """Looks at everything a raise needs.
 
     Args:
         workspace: says which disk.
-        sandboxes: looks at the sandboxes, which belong to a later folder.
+        others: look at what belongs to later folders, such as the sandboxes.
     """
     version = sys.version_info[:2]
     supported = (3, 11) <= version <= (3, 13)
@@ -37,7 +37,8 @@ def examine(workspace: Path, sandboxes: Callable[[], Iterable[Finding]]) -> Iter
     yield _memory()
     yield _disk(workspace)
     yield from _torch()
-    yield from sandboxes()
+    for look in others:
+        yield from look()
     yield _package_index()
 
 

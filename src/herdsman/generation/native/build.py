@@ -9,11 +9,13 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
 
 from herdsman.artifacts import cache_folder
+from herdsman.cluster.doctor import Finding
 from herdsman.errors import MachineError
 
 SOURCES = ("product.c", "attention.c", "step.c")
@@ -40,23 +42,30 @@ def attempt() -> tuple[ctypes.CDLL | None, str]:
         return None, f"the native kernel cannot be kept in {cache_folder()} ({error})"
     features = library.herdsman_features()
     used = [name for bit, name in FEATURES.items() if features & bit] or ["plain C"]
-    return library, f"native kernel ({', '.join(used)}; built by {compiler})"
+    return library, f"native kernel ({', '.join(used)}; built by {' '.join(compiler)})"
 
 
-def find_compiler() -> str:
-    """The C compiler: the one that $CC names, or the first that is installed.
+def findings() -> Iterator[Finding]:
+    """For `herdsman doctor`: whether generation on this processor is as fast as it can be."""
+    library, text = attempt()
+    yield Finding("generation", "note" if library is None else "ok", text)
+
+
+def find_compiler() -> list[str]:
+    """The command of the C compiler: the one that $CC holds, such as `ccache gcc`, or the first that is installed.
 
     Raises:
         MachineError: there is none.
     """
-    names = [os.environ["CC"]] if os.environ.get("CC") else ["cc", "gcc", "clang"]
-    for name in names:
+    own = os.environ.get("CC", "").split()
+    for name, *rest in [own] if own else [["cc"], ["gcc"], ["clang"]]:
         if found := shutil.which(name):
-            return found
-    raise MachineError(f"there is no C compiler ({', '.join(names)})", do="install gcc or clang to generate faster")
+            return [found, *rest]
+    names = own[0] if own else "cc, gcc, clang"
+    raise MachineError(f"there is no C compiler ({names})", do="install gcc or clang to generate faster")
 
 
-def built(compiler: str, flags: tuple[str, ...] = FLAGS) -> Path:
+def built(compiler: list[str], flags: tuple[str, ...] = FLAGS) -> Path:
     """The shared library for this source, compiler and processor, built if the cache folder has none.
 
     It appears under its name whole or not at all, so processes that build it at once do not disturb each other.
@@ -75,9 +84,9 @@ def built(compiler: str, flags: tuple[str, ...] = FLAGS) -> Path:
     with as_file(source) as folder, tempfile.TemporaryDirectory(dir=target.parent) as beside:
         rest = [*flags, *(str(folder / name) for name in SOURCES), "-lm", "-o", f"{beside}/library"]
         # Without OpenMP, which some compilers lack, the kernel is the same on one thread.
-        problem = _run([compiler, "-fopenmp", *rest]) and _run([compiler, *rest])
+        problem = _run([*compiler, "-fopenmp", *rest]) and _run([*compiler, *rest])
         if problem:
-            raise MachineError(f"the native kernel cannot be built ({problem})", where=compiler)
+            raise MachineError(f"the native kernel cannot be built ({problem})", where=" ".join(compiler))
         Path(beside, "library").replace(target)
     return target
 
@@ -102,11 +111,11 @@ def _run(command: list[str]) -> str:
     return lines[0] if lines else f"it ends with status {done.returncode}"
 
 
-def _version(compiler: str) -> str:
+def _version(compiler: list[str]) -> str:
     try:
-        return subprocess.run([compiler, "--version"], capture_output=True, text=True, timeout=60).stdout
+        return subprocess.run([*compiler, "--version"], capture_output=True, text=True, timeout=60).stdout
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise MachineError(f"the C compiler does not run ({error})", where=compiler) from error
+        raise MachineError(f"the C compiler does not run ({error})", where=" ".join(compiler)) from error
 
 
 def _processor() -> str:
