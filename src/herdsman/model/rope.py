@@ -39,6 +39,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
     x: [batch, heads, seq, head_width]; cos, sin: [batch or 1, 1, seq, head_width / 2]. Computed in float32.
     """
+    if not torch.is_grad_enabled():
+        return _turn(x, cos, sin)
     turned: Tensor = _Rotation.apply(x, cos, sin)
     return turned
 
