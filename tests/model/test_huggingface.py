@@ -145,6 +145,7 @@ def test_round_trip_is_exact_to_the_bit(tmp_path: Path, shard_bytes: int) -> Non
         write_json(tmp_path / out / "config.json", to_config(options, 500))
     files = sorted(path.name for path in (tmp_path / "theirs").iterdir())
     assert [sha256_file(tmp_path / "theirs" / f) for f in files] == [sha256_file(tmp_path / "again" / f) for f in files]
+    assert len({path.stat().st_mode for path in (tmp_path / "theirs").iterdir()}) == 1  # Who reads one reads all.
     shards = [load_file(path) for path in (tmp_path / "theirs").glob("*.safetensors")]
     assert len(shards) == {10**9: 1, 50_000: 4, 1: 102}[shard_bytes]
     for shard in shards:

@@ -298,7 +298,11 @@ def write_weights(
             for name, weight in state.items():
                 if not torch.isfinite(weight).all():
                     raise InputError(f"{name} holds a number that {dtype} cannot", where=source, do="use bfloat16")
-            save_file(state, folder / file, metadata={"format": "pt"})
+            path = folder / file
+            path.touch()
+            mode = path.stat().st_mode
+            save_file(state, path, metadata={"format": "pt"})
+            path.chmod(mode)  # safetensors leaves its files readable to their owner alone.
             on_progress(sum(weight.numel() for weight in state.values()))
     if len(shards) > 1:
         places = {name: file for file, names in zip(files, shards, strict=True) for name in names}
