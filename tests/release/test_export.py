@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import resource
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 
-from herdsman.errors import InputError, WorkspaceError
+from herdsman.errors import InputError, MachineError, WorkspaceError
 from herdsman.files import read_json, write_json
 from herdsman.model.gguf import GgufFile
 from herdsman.model.importing import import_model
@@ -115,3 +117,24 @@ def test_a_model_with_more_rows_than_tokens_comes_home(herd: Path, tmp_path: Pat
     origin = import_model(str(tmp_path / "model.gguf"), tmp_path / "home")
     assert (origin.vocab_size, origin.llama3_tokenizer) == (model.vocab_size + 5, True)
     assert torch.equal(load_model(tmp_path / "home/model").embedding.weight, wider.embedding.weight)
+
+
+@pytest.mark.parametrize("to", list(TYPES))
+def test_a_place_that_takes_nothing_is_named(herd: Path, tmp_path: Path, to: Form) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(MachineError, match=r"file/out\.gguf: cannot be written .*--out"):
+        export_model(herd, to, tmp_path / "file" / "out.gguf")
+
+
+@pytest.mark.parametrize("to", list(TYPES))
+def test_files_that_may_not_grow_so_long_leave_nothing_behind(herd: Path, tmp_path: Path, to: Form) -> None:
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, most[1]))
+    try:
+        with pytest.raises(MachineError, match="cannot be written"):
+            export_model(herd, to, tmp_path / "out.gguf")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert not list(tmp_path.iterdir())

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from herdsman.errors import InputError
+from herdsman.errors import InputError, MachineError
 from herdsman.files import read_json, write_json
 from herdsman.model.conversion import NameMap
 from herdsman.model.options import ModelOptions, RopeScaling
@@ -301,7 +301,10 @@ def write_weights(
             path = folder / file
             path.touch()
             mode = path.stat().st_mode
-            save_file(state, path, metadata={"format": "pt"})
+            try:
+                save_file(state, path, metadata={"format": "pt"})
+            except SafetensorError as error:
+                raise MachineError(f"cannot be written ({error})", where=path) from error
             path.chmod(mode)  # safetensors leaves its files readable to their owner alone.
             on_progress(sum(weight.numel() for weight in state.values()))
     if len(shards) > 1:

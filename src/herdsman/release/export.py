@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from herdsman.errors import InputError, WorkspaceError
+from herdsman.errors import InputError, MachineError, WorkspaceError
 from herdsman.files import read_json
 from herdsman.model.gguf_writer import Type
 from herdsman.model.origin import MODEL, ORIGIN, TOKENIZER, is_imported
@@ -55,6 +55,7 @@ def export_model(
     Raises:
         WorkspaceError: the herd has no such model yet.
         InputError: there is something at `out` already, or the form cannot hold this model.
+        MachineError: nothing can be written there.
     """
     type = type or TYPES[to][0]
     if type not in TYPES[to]:
@@ -62,14 +63,18 @@ def export_model(
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise InputError("there is something here already", where=out, do="choose a new place with --out")
     found = _find(root, stage)
-    if to == "hf":
-        huggingface.export(found.model, found.tokenizer, out, dtype=DTYPES[type], chats=found.chats, progress=progress)
-    elif to == "gguf":
-        if out.is_dir() or out.suffix != ".gguf":
-            raise InputError("this is no name of a GGUF file", where=out, do="let --out end in .gguf")
-        gguf.export(found.model, found.tokenizer, out, type, found.chats, found.name, found.licence, progress)
-    else:
-        ollama.export(found.model, found.tokenizer, out, type, found.chats, found.name, found.licence, progress)
+    if to == "gguf" and (out.is_dir() or out.suffix != ".gguf"):
+        raise InputError("this is no name of a GGUF file", where=out, do="let --out end in .gguf")
+    try:
+        if to == "hf":
+            dtype = DTYPES[type]
+            huggingface.export(found.model, found.tokenizer, out, dtype=dtype, chats=found.chats, progress=progress)
+        else:
+            export = gguf.export if to == "gguf" else ollama.export
+            export(found.model, found.tokenizer, out, type, found.chats, found.name, found.licence, progress)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise MachineError(f"cannot be written ({reason})", where=out, do="choose another place with --out") from error
     return [out] if out.is_file() else sorted(path for path in out.rglob("*") if path.is_file())
 
 
