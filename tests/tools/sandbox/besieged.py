@@ -9,10 +9,10 @@ import json
 import sys
 
 from herdsman.errors import HerdsmanError
-from herdsman.tools.sandbox.attacks import ATTACKS
 from herdsman.tools.sandbox.bubblewrap import Bubblewrap
 from herdsman.tools.sandbox.siege import besiege
 from herdsman.tools.sandbox.wasm import Wasm
+from tests.tools.sandbox.attacks import ATTACKS
 
 if __name__ == "__main__":
     try:

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from herdsman.artifacts import cache_folder
-from herdsman.tools.sandbox.attacks import ATTACKS
 from herdsman.tools.sandbox.choose import REFUSALS
 from herdsman.tools.sandbox.interpreter import as_nobody, interpreter
 from herdsman.tools.sandbox.wasm import compiled
+from tests.tools.sandbox.attacks import ATTACKS
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]

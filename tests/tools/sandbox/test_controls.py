@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from herdsman.tools.sandbox import bubblewrap
-from herdsman.tools.sandbox.attacks import ATTACKS
 from herdsman.tools.sandbox.bubblewrap import Bubblewrap
 from herdsman.tools.sandbox.contained import Contained
 from herdsman.tools.sandbox.options import Limits
 from herdsman.tools.sandbox.seccomp import ALLOW, _return
 from herdsman.tools.sandbox.siege import besiege
+from tests.tools.sandbox.attacks import ATTACKS
 from tests.tools.sandbox.backends import backend
 
 OPEN_FILTER = _return(ALLOW)

@@ -9,13 +9,12 @@ from pathlib import Path
 from herdsman.cluster.doctor import Finding
 from herdsman.errors import HerdsmanError, InputError, MachineError
 from herdsman.progress import SILENT, Progress
-from herdsman.tools.sandbox.attacks import ATTACKS
 from herdsman.tools.sandbox.bubblewrap import Bubblewrap
+from herdsman.tools.sandbox.canaries import CANARIES
 from herdsman.tools.sandbox.sandbox import Sandbox
 from herdsman.tools.sandbox.siege import holds
 from herdsman.tools.sandbox.wasm import Wasm, ready
 
-CANARIES = tuple(attack for attack in ATTACKS if attack.canary)
 NAMES = ("bubblewrap", "wasm")  # in the order in which they are preferred
 APPARMOR = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
 CLONE = Path("/proc/sys/kernel/unprivileged_userns_clone")

@@ -18,7 +18,8 @@ from secrets import token_hex
 from string import Template
 
 from herdsman.errors import MachineError
-from herdsman.tools.sandbox.attacks.attack import PRELUDE, Attack
+from herdsman.parallel import available_cores
+from herdsman.tools.sandbox.attack import PRELUDE, Attack
 from herdsman.tools.sandbox.interpreter import NOBODY
 from herdsman.tools.sandbox.judge import Judge
 from herdsman.tools.sandbox.options import Limits
@@ -30,6 +31,13 @@ LIMITS = Limits(
 )  # fmt: skip
 LONGEST_EVIDENCE = 300
 TESTS = "assert add(1, 2) == 3\nassert add(2, 2) == 4\ndef test_more(): assert add(5, 6) == 11"
+
+
+def _limits() -> Limits:
+    """The limits, with more patience while other work keeps the processors busy: slowness is no breach."""
+    return LIMITS.model_copy(
+        update={"wall_seconds": LIMITS.wall_seconds * max(1.0, os.getloadavg()[0] / available_cores())}
+    )
 
 
 @dataclass(frozen=True)
@@ -107,13 +115,16 @@ class Bait:
         return ""
 
 
-def besiege(sandbox: Sandbox, attacks: Iterable[Attack]) -> Iterator[Report]:
+def besiege(sandbox: Sandbox, attacks: Iterable[Attack], aftermath: bool = True) -> Iterator[Report]:
     """Runs the attacks one after another.
+
+    Args:
+        aftermath: whether the next call must work, after each of them.
 
     Raises:
         MachineError: the sandbox does not start here.
     """
-    judge = Judge(sandbox, LIMITS)
+    judge = Judge(sandbox, _limits())
     with Bait() as bait:
         for attack in attacks:
             code = bait.laid_out(attack.code)
@@ -122,7 +133,7 @@ def besiege(sandbox: Sandbox, attacks: Iterable[Attack]) -> Iterator[Report]:
             else:
                 outcomes = _outcomes(sandbox, attack.kind, code)
                 breach, evidence = _breach(attack, outcomes, bait)
-            breach = breach or bait.taken() or ("" if attack.canary else _aftermath(sandbox, judge, attack.kind))
+            breach = breach or bait.taken() or (_aftermath(sandbox, judge, attack.kind) if aftermath else "")
             yield Report(attack, not breach, (breach or evidence)[:LONGEST_EVIDENCE])
     judge.close()
 
@@ -130,8 +141,8 @@ def besiege(sandbox: Sandbox, attacks: Iterable[Attack]) -> Iterator[Report]:
 def _outcomes(sandbox: Sandbox, kind: str, code: str) -> list[Outcome]:
     parts = [PRELUDE + part for part in code.split("#---")]
     if kind == "run":
-        return [sandbox.run(parts[0], LIMITS)]
-    service = sandbox.session(LIMITS) if kind == "session" else sandbox.jobs(LIMITS)
+        return [sandbox.run(parts[0], _limits())]
+    service = sandbox.session(_limits()) if kind == "session" else sandbox.jobs(_limits())
     try:
         return [service.run(part) for part in parts]
     finally:
@@ -171,14 +182,14 @@ def _aftermath(sandbox: Sandbox, judge: Judge, kind: str) -> str:
     if kind in ("values", "tests"):
         verdict = judge.values("def double(x): return 2 * x", "double", [([21], 42)])
         return "" if verdict.passed else f"the next verdict is wrong: {verdict.evidence}"
-    outcome = sandbox.run("print(6 * 7)", LIMITS)
+    outcome = sandbox.run("print(6 * 7)", _limits())
     return "" if outcome.output == "42\n" else f"the next call does not work: {outcome.ended} {outcome.error}"
 
 
 def holds(sandbox: Sandbox, attacks: Iterable[Attack]) -> str:
     """What an attack broke; empty if the sandbox holds them all."""
     try:
-        for report in besiege(sandbox, attacks):
+        for report in besiege(sandbox, attacks, aftermath=False):
             if not report.held:
                 return f"it does not hold against: {report.attack.name} ({report.evidence})"
     except MachineError as error:

@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from herdsman.tools.sandbox.attacks.attack import Attack
+from herdsman.tools.sandbox.attack import Attack
 
 KERNEL = (
-    Attack(
-        "kernel",
-        "a user namespace",
-        """
-for kind in (0x10000000, 0x20000, 0x40000000, 0x4000000, 0x8000000, 0x2000000):
-    system('unshare', kind)
-""",
-        canary=True,
-    ),
     Attack(
         "kernel",
         "clone into namespaces",

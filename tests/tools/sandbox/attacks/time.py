@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from herdsman.tools.sandbox.attacks.attack import Attack
+from herdsman.tools.sandbox.attack import Attack
 
 TIME = (
     Attack(

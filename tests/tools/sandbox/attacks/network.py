@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from herdsman.tools.sandbox.attacks.attack import Attack
+from herdsman.tools.sandbox.attack import Attack
 
 NETWORK = (
-    Attack(
-        "network",
-        "a listener of the host",
-        """
-import socket
-attempt("connect", lambda: socket.create_connection(("127.0.0.1", $port), 1))
-""",
-        canary=True,
-    ),
     Attack(
         "network",
         "the world",
@@ -35,15 +26,6 @@ attempt("IPv6", lambda: socket.create_connection(("2606:4700:4700::1111", 53), 1
 import socket
 attempt("lookup", lambda: socket.getaddrinfo("example.com", 80))
 """,
-    ),
-    Attack(
-        "network",
-        "an abstract socket of the host",
-        r"""
-import socket
-attempt("connect", lambda: socket.socket(socket.AF_UNIX).connect("\0$abstract"))
-""",
-        canary=True,
     ),
     Attack(
         "network",

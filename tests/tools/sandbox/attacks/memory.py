@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from herdsman.tools.sandbox.attacks.attack import Attack
+from herdsman.tools.sandbox.attack import Attack
 
 MEMORY = (
-    Attack(
-        "memory",
-        "four gigabytes",
-        """
-attempt("allocate", lambda: len(bytes(4 << 30)))
-""",
-        canary=True,
-    ),
     Attack(
         "memory",
         "bit by bit",

@@ -2,24 +2,9 @@
 
 from __future__ import annotations
 
-from herdsman.tools.sandbox.attacks.attack import Attack
+from herdsman.tools.sandbox.attack import Attack
 
 PROCESSES = (
-    Attack(
-        "processes",
-        "see the host's",
-        """
-import os
-if os.path.isdir("/proc/1"):
-    for process in filter(str.isdigit, os.listdir("/proc")):
-        for name in ("cmdline", "environ"):
-            try:
-                print(open("/proc/%s/%s" % (process, name), errors="replace").read())
-            except OSError as error:
-                print(error)
-""",
-        canary=True,
-    ),
     Attack(
         "processes",
         "kill one of the host",
@@ -77,24 +62,6 @@ import os
 raw(434, os.getppid() if hasattr(os, "getppid") else 1, 0)
 raw(438, 3, 1, 0)
 """,
-    ),
-    Attack(
-        "processes",
-        "fork bomb",
-        """
-import os, time
-count = 0
-try:
-    while count < 4000:
-        if os.fork() == 0:
-            time.sleep(30)
-            os._exit(0)
-        count += 1
-except OSError as error:
-    print(error)
-print("BREACH" if count > $processes else "held", count)
-""",
-        canary=True,
     ),
     Attack(
         "processes",

@@ -1,8 +1,8 @@
 """Programs that try to break out of a sandbox, as data: what each tries, and what must hold.
 
 They are run in the sandbox alone, to find out whether it holds on this machine: a few by `herdsman doctor` and before
-a sandbox is first used, all of them in the tests. What must hold after every one of them, see `siege.py`: the secret
-is not told, nothing outside is changed, reached or left running, and the next call works.
+a sandbox is first used (`canaries.py`), many more in the tests. What must hold after every one of them, see `siege.py`:
+the secret is not told, nothing outside is changed, reached or left running, and the next call works.
 
 In the programs `$name` is bait that the siege lays out: `$secret` a file anyone may read, `$folder` a folder anyone
 may write to, `$port` a listener of the host, `$abstract` a Unix socket, `$pid` a process of the sandbox's own user,
@@ -27,7 +27,6 @@ class Attack:
         kind: how it is run: "run", "session", "jobs", or as a candidate before the judge, "values" or "tests", which
             it must not pass.
         ended: how the last part may end.
-        canary: one of the few that are tried before a sandbox is used.
     """
 
     group: str
@@ -35,7 +34,6 @@ class Attack:
     code: str
     kind: str = "run"
     ended: tuple[str, ...] = ANY
-    canary: bool = False
 
 
 PRELUDE = '''

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from herdsman.tools.sandbox.attacks.attack import Attack
+from herdsman.tools.sandbox.attack import Attack
 
 FILES = (
-    Attack(
-        "files",
-        "read a file of the host",
-        """
-attempt("read", lambda: open("$secret").read())
-""",
-        canary=True,
-    ),
     Attack(
         "files",
         "list a folder of the host",
@@ -20,15 +12,6 @@ attempt("read", lambda: open("$secret").read())
 import os
 attempt("list", lambda: os.listdir("$folder"))
 """,
-    ),
-    Attack(
-        "files",
-        "passwords",
-        """
-for name in ("/etc/passwd", "/etc/shadow", "/root/.ssh/id_rsa"):
-    attempt(name, lambda: open(name).read())
-""",
-        canary=True,
     ),
     Attack(
         "files",
@@ -70,14 +53,6 @@ os.symlink("../" * 30 + "$secret", "out.txt")
 import os
 attempt("link", lambda: os.link("$secret", "hard"))
 """,
-    ),
-    Attack(
-        "files",
-        "through the root of process 1",
-        """
-attempt("root", lambda: open("/proc/1/root$secret").read())
-""",
-        canary=True,
     ),
     Attack(
         "files",
@@ -131,14 +106,6 @@ import ctypes
 handle = ctypes.create_string_buffer(bytes([8, 0, 0, 0, 1, 0, 0, 0, 2]) + bytes(32))
 system("open_by_handle_at", 3, handle, 0)
 """,
-    ),
-    Attack(
-        "files",
-        "write in a folder of the host",
-        """
-attempt("write", lambda: open("$folder/planted", "w"))
-""",
-        canary=True,
     ),
     Attack(
         "files",

@@ -5,7 +5,7 @@ the first two and of add(5, 6) == 11."""
 
 from __future__ import annotations
 
-from herdsman.tools.sandbox.attacks.attack import Attack
+from herdsman.tools.sandbox.attack import Attack
 
 VERDICTS = (
     Attack(
