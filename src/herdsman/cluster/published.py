@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from herdsman.cluster.figure import Figure
-from herdsman.cluster.hardware import Efficiencies, Hardware, Share, load_hardware
+from herdsman.cluster.hardware import Efficiencies, Hardware, Part, load_hardware
 from herdsman.cluster.job import Job
 from herdsman.cluster.memory import estimate_memory
 from herdsman.cluster.step_time import StepTime, estimate_step
@@ -134,10 +134,10 @@ class PublishedFile(Options):
     """
 
     models: dict[str, ModelOptions]
-    runs: list[Run] = []
-    cards: list[Card] = []
-    tallies: list[Tally] = []
-    efficiencies: dict[str, Share] = {}
+    runs: list[Run] = Field([])
+    cards: list[Card] = Field([])
+    tallies: list[Tally] = Field([])
+    efficiencies: dict[str, Part] = Field({})
 
 
 def check() -> list[Compared]:

@@ -23,7 +23,7 @@ ACCUMULATE_BYTES = 8  # a micro-batch's gradient added to the sum, beside readin
 OPTIMIZER_BYTES = {"adamw": 48, "muon": 60}  # a parameter: gradients scaled and measured, states and weight updated
 NEWTON_SCHULZ_ITERATIONS = 5  # training/muon.py
 SPREAD = (0.77, 1.43)
-"""Published seconds over estimated ones on H100s, from the fastest software (NVIDIA's) to the slowest rows (torchtitan's, on
+"""Published seconds over estimated ones on H100s, from the fastest software (NVIDIA's) to the slowest (torchtitan's, on
 GPUs held at 500 W): how far a run on hardware that is not calibrated may come out. `published.check` prints them."""
 CALIBRATED_SPREAD = (0.85, 1.2)  # of what the calibrated machine itself then measured, see docs/plan_layouts.md
 EXPOSED = 0.5  # of what goes from stage to stage: assumed; the rest hides behind work
