@@ -17,7 +17,7 @@ from herdsman.cluster.limits import Standing, standings
 from herdsman.cluster.memory import SPREAD as MEMORY_SPREAD
 from herdsman.cluster.memory import estimate_memory
 from herdsman.cluster.reliability import reliability_figures
-from herdsman.cluster.step_time import estimate_step
+from herdsman.cluster.step_time import estimate_step, spread
 from herdsman.cluster.storage import checkpoint_bytes, storage_figures
 from herdsman.model.count import SPECIAL_TOKENS, count_parameters, training_flops
 from herdsman.model.options import ModelOptions
@@ -27,10 +27,6 @@ from herdsman.training.parallel.layout import Layout
 from herdsman.training.schedule import Schedule
 
 CHINCHILLA_TOKENS_PER_PARAMETER = 20
-
-
-def spread(hardware):
-    return 0.9, 1.15
 
 
 FITS = 0.92
@@ -210,6 +206,8 @@ def _phase(
     job = job_of(phase, pretrain, model, vocab_size, hardware)
     step, memory = estimate_step(job, layout, hardware), estimate_memory(job, layout, hardware)
     least, most = spread(hardware)
+    peak = hardware.peaks[hardware.resolve(pretrain.precision)]
+    least, most = least * peak.value / peak.high, most * peak.value / peak.low
 
     def seconds(value: float) -> Figure:
         return Figure(value, "s", "derived", value * least, value * most, "amounts over rates of the hardware")
@@ -285,9 +283,9 @@ def _warnings(phases: list[PhasePlan], hardware: Hardware, reliability: dict[str
         worst = max(full, key=lambda phase: phase.memory.value)
         needed, there = worst.memory.value / 1e9, hardware.memory_bytes.value / 1e9
         found.append(
-            f"the phase {worst.name} takes {needed:,.1f} GB of the {there:,.0f} a device has ({len(full)} of {len(phases)} "
-            "phases do not fit): choose another layout (--layouts shows some that fit), recompute, or smaller "
-            "micro-batches"
+            f"the phase {worst.name} takes {needed:,.1f} GB of the {there:,.0f} a device has ({len(full)} of "
+            f"{len(phases)} phases do not fit): choose another layout (--layouts shows some that fit), recompute, or "
+            "smaller micro-batches"
         )
     idle = [phase for phase in phases if phase.batch_tokens // phase.sequence_length < phase.layout.data]
     if idle:
