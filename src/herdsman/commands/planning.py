@@ -13,9 +13,7 @@ from herdsman.commands.shared import JsonOption, SetOption, out
 from herdsman.errors import RecipeError
 
 if TYPE_CHECKING:
-    from herdsman.cluster.hardware import Hardware
     from herdsman.cluster.plan import Plan
-    from herdsman.recipe import Recipe
 
 HEADLINES = {
     "time": ("days", "gpu_hours", "mfu"),
@@ -49,32 +47,15 @@ def plan(
     """What will this recipe take? Time, memory, energy, cost, each with its range; or what could a budget buy?"""
     if recipe is None:
         raise RecipeError("no recipe is given", where="plan", do="name one, such as recipes/8b.toml")
-    from herdsman.cluster.plan import make_plan
+    from herdsman.planning import machine_for, plan_recipe
     from herdsman.recipe import load_recipe
 
     loaded = load_recipe(recipe, set)
-    hardware, count = _machine(loaded, gpu, gpus)
-    result = make_plan(
-        loaded.name, loaded.model, loaded.tokenizer.vocab_size, loaded.pretrain, hardware, count,
-        loaded.release.carbon_grams_per_kwh,
-    )  # fmt: skip
+    result = plan_recipe(loaded, *machine_for(loaded, gpu, gpus))
     if json_:
         print(json.dumps(result.as_json(), indent=1, default=str))
     else:
         _show(result)
-
-
-def _machine(recipe: Recipe, gpu: str | None, gpus: int | None) -> tuple[Hardware, int]:
-    """The hardware that is asked for, or fits the recipe, and how many devices."""
-    from herdsman.cluster.hardware import load_hardware
-    from herdsman.cluster.plan import default_gpus, default_hardware
-    from herdsman.model.count import SPECIAL_TOKENS, training_flops
-
-    tokens = sum(phase.tokens for phase in recipe.pretrain.phases)
-    flops = training_flops(recipe.model, recipe.tokenizer.vocab_size + SPECIAL_TOKENS, tokens)
-    hardware = load_hardware(gpu) if gpu else default_hardware(flops, recipe.machine.device)
-    processes = recipe.machine.processes * int(recipe.machine.nodes.rpartition(":")[2])
-    return hardware, gpus or (processes if processes > 1 else default_gpus(flops, recipe.pretrain, hardware))
 
 
 def _show(plan: Plan) -> None:

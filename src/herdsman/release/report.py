@@ -17,6 +17,7 @@ from herdsman.release.chapters import (
     gathering,
     judging,
     learning,
+    planning,
     posttraining,
     refining,
     safety,
@@ -86,6 +87,10 @@ def _chapters(journey: Journey) -> list[Chapter]:
         of("safety", safety.TITLE, safety.lead, safety.blocks),
         of("release", ending.RELEASE_TITLE, ending.release_lead, ending.release_blocks),
     ]
+    if plan := planning.read_plan(journey):
+        after = next(number for number, chapter in enumerate(chapters) if chapter.stage == "pretrain")
+        chapter = Chapter("plan", planning.TITLE, planning.lead(journey, plan), planning.blocks(journey, plan))
+        chapters.insert(after + 1, chapter)
     if journey["release"].finished:
         chapters.append(Chapter("card", "The model card", ending.CARD_LEAD, model_card(journey, measured=True)))
     if journey.finished:
