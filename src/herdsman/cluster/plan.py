@@ -163,8 +163,11 @@ def make_plan(
     compute = _compute(model, vocab_size, count.total, tokens, phases)
     servers = 1 if hardware.device == "cpu" else -(-gpus // hardware.gpus_per_server)
     saved_bytes = checkpoint_bytes(count, pretrain.optimizer.name) / gpus
-    reliability = reliability_figures(pretrain.checkpoints, gpus, servers, saved_bytes, training)
-    elapsed = training.over(reliability["effective_share"], "s")
+    validation = _validation(pretrain, phases)
+    busy = training.plus(validation)
+    reliability = reliability_figures(pretrain.checkpoints, gpus, servers, saved_bytes, busy)
+    elapsed = busy.over(reliability["effective_share"], "s")
+    reliability["effective_share"] = reliability["effective_share"].times(training.value / busy.value, "share")
     gpu_hours = elapsed.times(gpus / 3600, "GPU-hours", "with interruptions")
     fullest = max((phase.memory for phase in phases), key=lambda memory: memory.value)
     mean_mfu = compute["flops_causal"].value / (training.value * gpus * hardware.peak_flops(pretrain.precision))
@@ -179,6 +182,7 @@ def make_plan(
             "days": elapsed.over(86_400, "days", "with interruptions"),
             "gpu_hours": gpu_hours,
             "training_seconds": training,
+            "validation_seconds": validation,
             "mfu": Figure(
                 mean_mfu, "share", "derived", mean_mfu * training.value / training.high,
                 mean_mfu * training.value / training.low, "attention counted causally, as Llama 3 does",
@@ -236,6 +240,15 @@ def _phase(
         {part: seconds(value) for part, value in step.parts.items()},
         stored(memory.total_bytes),
         {part: stored(value) for part, value in memory.parts.items() if value},
+    )
+
+
+def _validation(pretrain: PretrainOptions, phases: list[PhasePlan]) -> Figure:
+    """Measurements of the held-out loss on the way: forward passes over sequences as long as the first phase's."""
+    first = phases[0]
+    tokens = pretrain.validations * pretrain.validation_tokens
+    return first.step_seconds.times(
+        tokens / first.batch_tokens / 3, "s", "at most: a third of training on these tokens"
     )
 
 

@@ -26,6 +26,7 @@ LABELS = {
     "chinchilla_multiple": "of Chinchilla's tokens",
     "gpu_hours": "GPU-hours",
     "training_seconds": "training alone",
+    "validation_seconds": "validation",
     "mfu": "MFU, causal",
     "fullest": "of the fullest",
     "there_is": "there is",

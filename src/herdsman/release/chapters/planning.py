@@ -59,11 +59,10 @@ def _compared(journey: Journey, plan: Mapping[str, Any]) -> Table:
     for phase in plan["phases"]:
         actual = reached.get(phase["name"], {})
         planned = read_figures({name: phase[name] for name in ("step_seconds", "mfu", "memory")})
-        memory = actual.get("memory_allocated_bytes") or actual.get("memory_resident_bytes")
         pairs += [
             (f"a step of {phase['name']}", planned["step_seconds"], actual.get("seconds")),
             (f"MFU of {phase['name']}", planned["mfu"], actual.get("mfu_causal")),
-            (f"memory of {phase['name']}", planned["memory"], memory),
+            (f"memory of {phase['name']}", planned["memory"], actual.get("memory_allocated_bytes")),
         ]
     if account:
         trained = account.productive + account.data
@@ -83,8 +82,8 @@ def _compared(journey: Journey, plan: Mapping[str, Any]) -> Table:
     ]
     note = (
         f"Planned for {plan['gpus']:,} x {plan['hardware']}. Steps, MFU and memory are medians and peaks of what was "
-        "measured. Memory is planned for what training keeps; on a CPU it is measured of the whole process, with its "
-        "libraries and data. Energy is not metered, but follows from time."
+        "measured; memory is compared on GPUs, for of a CPU's only that of the whole process is known. Energy is not "
+        "metered, but follows from time."
     )
     return Table(
         "What was planned, and what came", ("", "planned", "range", "actual", "off"), rows, note, text_columns=(0,)
@@ -93,9 +92,8 @@ def _compared(journey: Journey, plan: Mapping[str, Any]) -> Table:
 
 def _verdict(figure: Figure, actual: float) -> str:
     """How far off it is, or that it is as planned; the range counts, not the value."""
-    if figure.holds(actual):
-        return "in range"
-    return f"{100 * (actual / figure.value - 1):+.0f}%" if figure.value else "off"
+    off = f"{100 * (actual / figure.value - 1):+.0f}%" if figure.value else ""
+    return "in range" if figure.holds(actual) or off in ("+0%", "-0%") else off
 
 
 def _wall_seconds(journey: Journey) -> float:
