@@ -24,7 +24,7 @@ class Job:
         precision: of matrix products; a name of `hardware.Precision`.
         document_tokens: length of the documents that attention stays inside of; the sequence's if left out.
         trainer: whose habits to reckon with: Herdsman's own; for published rows, what the paper tells of Meta's (norms
-            and SwiGLU computed twice, inputs gathered twice, weights kept gathered, logits computed once), or Megatron's
+            and SwiGLU computed twice, inputs gathered twice, weights kept gathered, logits computed once) or Megatron's
             (as these, but embedding and output come on top of evenly cut layers).
     """
 

@@ -158,11 +158,12 @@ def _data(job: Job, layout: Layout, hardware: Hardware, share: Share, rank: Rank
     shards = layout.shards * layout.context
     if layout.data * layout.context == 1:
         return 0.0
-    local, rate = local_parameters(job, layout, rank), hardware.bandwidth(layout.processes)
+    local, inner = local_parameters(job, layout, rank), layout.tensor * layout.context * layout.pipeline
+    rate = hardware.bandwidth(inner * layout.shards)
     part, blocks = (shards - 1) / shards, max(1, rank.blocks)
     gather, reduce = job.bytes_each * local * part / rate, 4 * local * part / rate
     if replicas := layout.data // layout.shards - 1:
-        reduce += 2 * 4 * local / shards * replicas / (replicas + 1) / rate
+        reduce += 2 * 4 * local / shards * replicas / (replicas + 1) / hardware.bandwidth(layout.processes)
     times = gathers(layout, share.micro_batches)
     hidden = busy / 3 * share.micro_batches / max(1.0, times / 2) if times > 1 else busy / 3
     gathered = gather / blocks + times * max(0.0, gather * (1 - 1 / blocks) - hidden)
