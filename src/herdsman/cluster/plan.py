@@ -12,10 +12,11 @@ from typing import Any
 from herdsman.cluster.energy import energy_figures
 from herdsman.cluster.figure import Figure
 from herdsman.cluster.hardware import THIS, Hardware, list_hardware, load_hardware
-from herdsman.cluster.job import Job
+from herdsman.cluster.layouts import FULLEST
 from herdsman.cluster.limits import Standing, standings
 from herdsman.cluster.memory import SPREAD as MEMORY_SPREAD
 from herdsman.cluster.memory import estimate_memory
+from herdsman.cluster.phase_layouts import job_of
 from herdsman.cluster.reliability import reliability_figures
 from herdsman.cluster.step_time import estimate_step, spread
 from herdsman.cluster.storage import checkpoint_bytes, storage_figures
@@ -29,8 +30,6 @@ from herdsman.training.schedule import Schedule
 CHINCHILLA_TOKENS_PER_PARAMETER = 20
 
 
-FITS = 0.92
-"""Of a GPU's memory, what a plan may use: the rest goes to libraries and fragments."""
 LONGEST_DAYS, ASSUMED_MFU = 90, 0.4
 CPU_FLOPS = 1e17
 """Training operations up to which a recipe is planned for a CPU: some days of one."""
@@ -88,20 +87,6 @@ class Plan:
     def as_json(self) -> dict[str, Any]:
         limits = [standing.as_json() for standing in self.limits]
         return asdict(self) | {"limits": limits, "longest": self.longest.name}
-
-
-def job_of(phase: Phase, pretrain: PretrainOptions, model: ModelOptions, vocab_size: int, hardware: Hardware) -> Job:
-    """A phase as the models of time and memory take it."""
-    return Job(
-        model,
-        vocab_size,
-        phase.sequence_length,
-        phase.batch_tokens,
-        pretrain.micro_batch_tokens,
-        hardware.resolve(pretrain.precision),
-        pretrain.recompute,
-        pretrain.optimizer.name,
-    )
 
 
 def default_hardware(flops: float, device: str) -> Hardware:
@@ -290,7 +275,7 @@ def _counted(compute: dict[str, Figure]) -> Figure:
 
 def _warnings(phases: list[PhasePlan], hardware: Hardware, reliability: dict[str, Figure]) -> list[str]:
     found = []
-    room = FITS * hardware.memory_bytes.value
+    room = FULLEST * hardware.memory_bytes.value
     full = [phase for phase in phases if phase.memory.value > room]
     if full:
         worst = max(full, key=lambda phase: phase.memory.value)

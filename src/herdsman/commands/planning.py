@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from herdsman.commands.shared import JsonOption, SetOption, out
 from herdsman.errors import RecipeError
+from herdsman.files import write_text
 
 if TYPE_CHECKING:
+    from herdsman.cluster.layouts import Search
     from herdsman.cluster.plan import Plan
+    from herdsman.cluster.questions import Answer
 
 HEADLINES = {
     "time": ("days", "gpu_hours", "mfu"),
@@ -45,17 +49,40 @@ def plan(
     set: SetOption = None,
 ) -> None:
     """What will this recipe take? Time, memory, energy, cost, each with its range; or what could a budget buy?"""
+    if calibrate:
+        _calibrate()
+    if check:
+        _check(json_)
     if recipe is None:
+        if check or calibrate:
+            return
         raise RecipeError("no recipe is given", where="plan", do="name one, such as recipes/8b.toml")
-    from herdsman.planning import machine_for, plan_recipe
+    from herdsman.planning import ask, layouts_of, machine_for, plan_recipe
     from herdsman.recipe import load_recipe
 
     loaded = load_recipe(recipe, set)
-    result = plan_recipe(loaded, *machine_for(loaded, gpu, gpus))
-    if json_:
-        print(json.dumps(result.as_json(), indent=1, default=str))
+    hardware, count = machine_for(loaded, gpu, gpus)
+    if match is not None or days is not None:
+        answer, text = ask(loaded, hardware, gpus if match else count, days, match, law)
+        found: dict[str, Any] = answer.as_json()
+        _show_answer(answer) if not json_ else None
+    elif layouts:
+        search, text = layouts_of(loaded, hardware, count)
+        found = search.as_json()
+        _show_layouts(search) if not json_ else None
     else:
-        _show(result)
+        result, text = plan_recipe(loaded, hardware, count), None
+        found = result.as_json()
+        _show(result) if not json_ else None
+    if json_:
+        print(json.dumps(found, indent=1, default=str))
+    if to is not None:
+        if text is None:
+            raise RecipeError(
+                "there is no new recipe to write", where="--out", do="ask with --days, --match or --layouts"
+            )
+        write_text(to, text)
+        out.print(f"wrote {to}; raise it with: herdsman raise {to}", markup=False, soft_wrap=True)
 
 
 def _show(plan: Plan) -> None:
@@ -113,3 +140,73 @@ def _parts(parts: dict[str, Any], unit: str) -> str:
 
     ordered = sorted(parts.items(), key=lambda part: -part[1].value)
     return ", ".join(f"{name} {shown(figure.value, unit)}" for name, figure in ordered)
+
+
+def _show_answer(answer: Answer) -> None:
+    from herdsman.release.plan_text import shown, span
+
+    _show(answer.plan)
+    model, optimum = answer.model, answer.optimum
+    out.print(
+        f"model: {model.layers} layers, width {model.dim:,}, {model.heads} heads, {model.kv_heads} of keys and values, "
+        f"feed-forward {model.ffn_dim:,}"
+    )
+    out.print(f"best tokens for these FLOPs: {shown(optimum.value, 'tokens')} ({span(optimum)}; {optimum.source})")
+    if answer.matched and answer.same_loss_flops:
+        matched, least = answer.matched, answer.same_loss_flops
+        results = ", ".join(f"{name} {value:g}" for name, value in matched.benchmarks.items())
+        out.print(f"{matched.name}: {matched.source}" + (f"; base model: {results}" if results else ""))
+        share = least.value / matched.flops
+        out.print(
+            f"the same loss takes {share:.0%} of its {shown(matched.flops, 'FLOP')} FLOPs at least ({least.source})"
+        )
+
+
+def _show_layouts(search: Search) -> None:
+    from herdsman.release.plan_text import degrees, shown
+
+    out.print(f"{search.considered:,} layouts of the phase with most tokens")
+    table = Table("layout", "schedule", "rows", "recompute", "a step", "MFU", "memory", "", box=None, pad_edge=False)
+    for found in search.best:
+        layout, job = found.layout, found.job
+        stages = f"{layout.schedule} x {layout.stages // layout.pipeline}" if layout.pipeline > 1 else ""
+        sharded = " reshard" if layout.reshard_after_forward else ""
+        table.add_row(
+            degrees(vars(layout)) + sharded, stages, str(job.micro_batch_tokens // job.sequence_length), job.recompute,
+            shown(found.step.seconds, "s"), shown(found.step.mfu_causal, "share"),
+            shown(found.memory.total_bytes, "B"), found.why_not_first,
+        )  # fmt: skip
+    out.print(table)
+    for reason, count in search.infeasible.items():
+        out.print(f"not possible, {count:,}: {reason}")
+
+
+def _calibrate() -> None:
+    from herdsman.cluster.calibrate import calibrate
+    from herdsman.progress import Progress
+    from herdsman.recipe import MachineOptions
+    from herdsman.stages import resolve_device
+
+    path = calibrate(resolve_device(MachineOptions()), Progress())
+    out.print(f"measured this machine: {path}", markup=False, soft_wrap=True)
+
+
+def _check(json_: bool) -> None:
+    from herdsman.cluster.published import check
+
+    lines = check()
+    if json_:
+        print(json.dumps([line.as_json() for line in lines], indent=1))
+    else:
+        table = Table("source", "what", "published", "predicted", "off", "within", "", box=None, pad_edge=False)
+        for line in lines:
+            numbers = [f"{value:,.4g}" if value is not None else "" for value in (line.published, line.predicted)]
+            off = f"{line.difference:+.1%}" if line.difference is not None else ""
+            claimed = f"{line.tolerance:.1%}" if line.tolerance is not None else ""
+            kept = {True: "[green]holds[/]", False: "[red]FAILS[/]", None: escape(line.contradiction)}[line.holds]
+            table.add_row(
+                line.source, f"{line.what}{f', {line.unit}' if line.unit else ''}", *numbers, off, claimed, kept
+            )
+        out.print(table)
+    if any(line.holds is False for line in lines):
+        raise typer.Exit(1)
