@@ -149,9 +149,11 @@ class Question:
         try:
             shape = llama_shape(parameters, self.vocab_size)
         except ValueError as error:
-            what = f"{flops:.2g} FLOPs are best spent on {parameters:,} parameters, too few for a vocabulary of {self.vocab_size:,}"
             raise RecipeError(
-                what, where="tokenizer.vocab_size", do="choose a smaller one, or a larger budget"
+                f"{flops:.2g} FLOPs are best spent on {parameters:,} parameters, too few for a vocabulary of "
+                f"{self.vocab_size:,}",
+                where="tokenizer.vocab_size",
+                do="choose a smaller one, or a larger budget",
             ) from error
         return shape.model_copy(update=_kept(self.model))
 

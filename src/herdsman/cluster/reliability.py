@@ -148,8 +148,8 @@ def reliability_figures(
         ),
         "interruptions": Figure(
             seconds / between.value, "interruptions", "derived",
-            _quantile([trial.interruptions for trial in mild], 0.025),
-            _quantile([trial.interruptions for trial in bad], 0.975),
+            min(seconds / between.value, _quantile([trial.interruptions for trial in mild], 0.025)),
+            max(seconds / between.value, _quantile([trial.interruptions for trial in bad], 0.975)),
             rate.source,
         ),
         "between_interruptions": between,

@@ -82,7 +82,8 @@ def plan(
                 "there is no new recipe to write", where="--out", do="ask with --days, --match or --layouts"
             )
         write_text(to, text)
-        out.print(f"wrote {to}; raise it with: herdsman raise {to}", markup=False, soft_wrap=True)
+        if not json_:
+            out.print(f"wrote {to}; raise it with: herdsman raise {to}", markup=False, soft_wrap=True)
 
 
 def _show(plan: Plan) -> None:
