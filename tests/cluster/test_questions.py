@@ -31,7 +31,7 @@ def test_a_budget_is_spent_on_the_best_size(name: str, gpus: int, days: float) -
     assert chapters["time"]["days"].value == pytest.approx(days, rel=0.02)
     best = LLAMA3.tokens(chapters["compute"]["flops_6nd"].value)
     assert chapters["compute"]["tokens"].value == pytest.approx(best.value, rel=0.06)
-    assert answer.optimum.value == pytest.approx(best.value, rel=0.02)
+    assert answer.optimum.value == pytest.approx(best.value, rel=0.01)
     assert answer.plan.gpus == gpus
     assert all(phase.memory.value <= FULLEST * H100.memory_bytes.value for phase in answer.plan.phases)
 
@@ -68,7 +68,7 @@ def test_phases_share_what_they_must() -> None:
 
 def test_what_cannot_be() -> None:
     with pytest.raises(RecipeError, match=r"too few for a vocabulary of 128,256"):
-        ask(recipe_of("8b"), H100, 1, 0.001, None, None)
+        ask(recipe_of("8b"), H100, 1, 0.0001, None, None)
     with pytest.raises(RecipeError, match="no layout on 1 h100 is possible"):
         ask(recipe_of("8b"), H100, 1, None, "llama-3.1-405b", None)
     with pytest.raises(InputError, match=r"did you mean llama-3\.1-8b\?"):

@@ -9,15 +9,16 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
 from herdsman.cluster.figure import Figure
 from herdsman.cluster.hardware import Hardware
 from herdsman.cluster.laws import CHINCHILLA, FLOPS_PER_PARAMETER_TOKEN, TokenLaw
-from herdsman.cluster.phase_layouts import lay_out_phases
-from herdsman.cluster.plan import ASSUMED_MFU, Plan
+from herdsman.cluster.layouts import search
+from herdsman.cluster.phase_layouts import job_of, lay_out_phases, main_phase
+from herdsman.cluster.plan import ASSUMED_MFU, LONGEST_DAYS, Plan
 from herdsman.cluster.recipe_file import batch_tokens_for, scaled_schedule
 from herdsman.errors import InputError, RecipeError
 from herdsman.model.count import SPECIAL_TOKENS, count_parameters
@@ -25,8 +26,8 @@ from herdsman.model.options import ModelOptions
 from herdsman.model.shape import llama_shape
 from herdsman.training.options import PretrainOptions
 
-ROUNDS, NEAR = 8, 0.01
-LEAST_FLOPS = 1e11
+ROUNDS = 4  # of size by speed and speed by size
+MOST_GPUS = 1 << 20
 
 Planner = Callable[[ModelOptions, PretrainOptions, int], Plan]
 
@@ -104,13 +105,19 @@ class Question:
         """
         flops = gpus * days * 86_400 * self.hardware.peak_flops(self.pretrain.precision) * ASSUMED_MFU
         for _ in range(ROUNDS):
-            tokens = self.law.tokens(flops)
-            answer = self._answer(self._shape(flops, tokens.value), flops, gpus, tokens)
-            ratio = days / answer.plan.chapters["time"]["days"].value
-            if abs(ratio - 1) < NEAR:
-                break
-            flops *= ratio
-        return answer
+            model = self._shape(flops)
+            rate = self._flops_per_second(model, self._schedule(model, flops), gpus)
+            flops = rate * days * 86_400 if rate else flops
+        model = self._shape(flops)
+        pretrain = self._laid_out(model, self._schedule(model, flops), gpus)
+        plan = self.planner(model, pretrain, gpus)
+        # What the other phases and interruptions take, the tokens give.
+        count = count_parameters(model, self.vocab_size).total
+        tokens = plan.chapters["compute"]["tokens"].value * days / plan.chapters["time"]["days"].value
+        largest = max(phase.batch_tokens for phase in pretrain.phases)
+        pretrain = scaled_schedule(pretrain, count, count, round(tokens), largest)
+        optimum = self.law.tokens(FLOPS_PER_PARAMETER_TOKEN * count * tokens)
+        return Answer(model, pretrain, self.planner(model, pretrain, gpus), optimum)
 
     def matching(self, published: Published, gpus: int | None, days: float | None) -> Answer:
         """The published model's size on as many tokens, on so many GPUs, or on as many as these days take.
@@ -128,24 +135,37 @@ class Question:
             "assumed",
             "the cheapest of the same loss by Chinchilla's law, refitted",
         )
-        count = gpus or self._gpus_for(model, published, days or 90)
-        answer = self._answer(model, published.flops, count, optimum, int(published.tokens))
-        return replace(answer, matched=published, same_loss_flops=cheapest)
+        schedule = self._schedule(model, published.flops, int(published.tokens))
+        count = gpus or self._gpus_for(model, schedule, published.flops, days or LONGEST_DAYS)
+        pretrain = self._laid_out(model, schedule, count)
+        return Answer(model, pretrain, self.planner(model, pretrain, count), optimum, published, cheapest)
 
-    def _gpus_for(self, model: ModelOptions, published: Published, days: float) -> int:
-        """The least power of two that is done within these days."""
-        rate = self.hardware.peak_flops(self.pretrain.precision) * ASSUMED_MFU * days * 86_400
+    def _gpus_for(self, model: ModelOptions, schedule: PretrainOptions, flops: float, days: float) -> int:
+        """The least power of two of GPUs on which a schedule fits, and is done within these days."""
         gpus = 1
-        while published.flops > rate * gpus:
-            gpus *= 2
         while True:
-            answer = self._answer(model, published.flops, gpus, self.law.tokens(published.flops), int(published.tokens))
-            if answer.plan.chapters["time"]["days"].value <= days:
-                return gpus
+            rate = self._flops_per_second(model, schedule, gpus)
+            if rate and flops <= rate * days * 86_400:
+                plan = self.planner(model, self._laid_out(model, schedule, gpus), gpus)
+                if plan.chapters["time"]["days"].value <= days:
+                    return gpus
+            if gpus >= MOST_GPUS:
+                raise RecipeError(
+                    f"{gpus:,} {self.hardware.name} do not do it in {days:g} days", where="plan", do="give it more days"
+                )
             gpus *= 2
 
-    def _shape(self, flops: float, tokens: float) -> ModelOptions:
-        parameters = round(flops / (FLOPS_PER_PARAMETER_TOKEN * tokens))
+    def _flops_per_second(self, model: ModelOptions, schedule: PretrainOptions, gpus: int) -> float | None:
+        """What the fastest layout of the main phase comes to, by 6ND; None if none fits."""
+        job = job_of(main_phase(schedule), schedule, model, self.vocab_size, self.hardware)
+        best = search(job, self.hardware, gpus, most=1).best
+        if not best:
+            return None
+        count = count_parameters(model, self.vocab_size).total
+        return FLOPS_PER_PARAMETER_TOKEN * count * best[0].step.tokens / best[0].step.seconds
+
+    def _shape(self, flops: float) -> ModelOptions:
+        parameters = round(flops / (FLOPS_PER_PARAMETER_TOKEN * self.law.tokens(flops).value))
         try:
             shape = llama_shape(parameters, self.vocab_size)
         except ValueError as error:
@@ -157,15 +177,14 @@ class Question:
             ) from error
         return shape.model_copy(update=_kept(self.model))
 
-    def _answer(
-        self, model: ModelOptions, flops: float, gpus: int, optimum: Figure, tokens: int | None = None
-    ) -> Answer:
+    def _schedule(self, model: ModelOptions, flops: float, tokens: int | None = None) -> PretrainOptions:
         count = count_parameters(model, self.vocab_size).total
         tokens = tokens or round(flops / (FLOPS_PER_PARAMETER_TOKEN * count))
         before = count_parameters(self.model, self.vocab_size).total
-        schedule = scaled_schedule(self.pretrain, before, count, tokens, batch_tokens_for(flops))
-        schedule = lay_out_phases(schedule, model, self.vocab_size, self.hardware, gpus)
-        return Answer(model, schedule, self.planner(model, schedule, gpus), optimum)
+        return scaled_schedule(self.pretrain, before, count, tokens, batch_tokens_for(flops))
+
+    def _laid_out(self, model: ModelOptions, schedule: PretrainOptions, gpus: int) -> PretrainOptions:
+        return lay_out_phases(schedule, model, self.vocab_size, self.hardware, gpus)
 
 
 def load_published(name: str) -> Published:
