@@ -14,6 +14,7 @@ from herdsman.recipe import load_recipe
 from herdsman.release.blocks import Table
 from herdsman.release.chapters import planning
 from herdsman.release.journey import Journey
+from herdsman.release.plan_text import read_plan
 from herdsman.release.report import render_report
 from herdsman.workspace import PLAN
 from tests.conftest import ROOT
@@ -41,7 +42,7 @@ def planned(tmp_path: Path) -> Path:
 
 def rows_of(root: Path) -> dict[str, tuple[object, ...]]:
     journey = Journey.read(root)
-    plan = planning.read_plan(journey)
+    plan = read_plan(journey.root)
     assert plan
     table = planning.blocks(journey, plan)[0]
     assert isinstance(table, Table)
@@ -65,9 +66,9 @@ def test_before_pretraining_there_is_only_the_plan(planned: Path) -> None:
     for stage in ("pretrain", "posttrain", "evaluate", "safety", "release"):
         (planned / stage / "manifest.json").unlink()
     journey = Journey.read(planned)
-    plan = planning.read_plan(journey)
+    plan = read_plan(journey.root)
     assert plan
-    assert planning.lead(journey, plan).endswith(").")
+    assert planning.lead(journey).endswith(").")
     assert "Planned and actual" in render_report(journey)
 
 

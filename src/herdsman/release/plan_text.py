@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from herdsman.cluster.figure import Figure
+from herdsman.files import read_json
 from herdsman.release import figures
+from herdsman.workspace import PLAN
 
 TITLES = {
     "model": "The model",
@@ -99,6 +102,25 @@ def row(name: str, figure: Figure) -> tuple[str, str, str, str, str]:
 def read_figures(chapter: Mapping[str, Mapping[str, Any]]) -> dict[str, Figure]:
     """Figures of a chapter as `plan.json` keeps them."""
     return {name: Figure(**figure) for name, figure in chapter.items()}
+
+
+def read_plan(root: Path) -> dict[str, Any] | None:
+    """The plan of a herd's present pretraining; None if there is none, or none that this version can read."""
+    try:
+        plan = read_json(root / PLAN)
+        read_figures(plan["chapters"]["time"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return dict(plan)
+
+
+def planned_time(root: Path) -> str:
+    """How long pretraining was expected to take, and the range; nothing where there is no plan."""
+    plan = read_plan(root)
+    if plan is None:
+        return ""
+    days = read_figures(plan["chapters"]["time"])["days"]
+    return f"{shown(days.value, 'days')} ({span(days)})"
 
 
 def degrees(layout: Mapping[str, Any]) -> str:

@@ -27,6 +27,7 @@ from herdsman.release.chapters import (
 from herdsman.release.cost import costs, stage_cost, total
 from herdsman.release.journey import Journey, Record
 from herdsman.release.landscape import landscape
+from herdsman.release.plan_text import read_plan
 
 
 def write_report(workspace_root: Path, out: Path) -> None:
@@ -87,9 +88,9 @@ def _chapters(journey: Journey) -> list[Chapter]:
         of("safety", safety.TITLE, safety.lead, safety.blocks),
         of("release", ending.RELEASE_TITLE, ending.release_lead, ending.release_blocks),
     ]
-    if plan := planning.read_plan(journey):
+    if plan := read_plan(journey.root):
         after = next(number for number, chapter in enumerate(chapters) if chapter.stage == "pretrain")
-        chapter = Chapter("plan", planning.TITLE, planning.lead(journey, plan), planning.blocks(journey, plan))
+        chapter = Chapter("plan", planning.TITLE, planning.lead(journey), planning.blocks(journey, plan))
         chapters.insert(after + 1, chapter)
     if journey["release"].finished:
         chapters.append(Chapter("card", "The model card", ending.CARD_LEAD, model_card(journey, measured=True)))

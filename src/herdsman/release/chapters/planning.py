@@ -8,30 +8,17 @@ from typing import Any
 from herdsman.cluster.figure import Figure
 from herdsman.cluster.goodput import goodput_of_stage
 from herdsman.events import EVENTS, read_events
-from herdsman.files import read_json
 from herdsman.release import figures
 from herdsman.release.blocks import Block, Fold, Prose, Table
 from herdsman.release.cost import stage_cost
 from herdsman.release.journey import Journey
-from herdsman.release.plan_text import TITLES, degrees, label, read_figures, row, shown, span
-from herdsman.workspace import PLAN
+from herdsman.release.plan_text import TITLES, degrees, label, planned_time, read_figures, row, shown, span
 
 TITLE = "Planned and actual"
 
 
-def read_plan(journey: Journey) -> dict[str, Any] | None:
-    """The plan of the present pretraining; None if there is none, or none that this version can read."""
-    try:
-        plan = read_json(journey.root / PLAN)
-        read_figures(plan["chapters"]["time"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return dict(plan)
-
-
-def lead(journey: Journey, plan: Mapping[str, Any]) -> str:
-    time = read_figures(plan["chapters"]["time"])["days"]
-    sentence = f"Before it began, pretraining was expected to take {shown(time.value, 'days')} ({span(time)})"
+def lead(journey: Journey) -> str:
+    sentence = f"Before it began, pretraining was expected to take {planned_time(journey.root)}"
     if journey["pretrain"].finished:
         return f"{sentence}; it took {figures.duration(_wall_seconds(journey))}."
     return sentence + "."
