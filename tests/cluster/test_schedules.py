@@ -10,7 +10,6 @@ from torch.distributed.pipelining import schedules as torchs
 
 from herdsman.cluster.schedules import bubble, gathered_share, gathers, in_flight, stages_per_rank
 from herdsman.training.parallel.layout import ONE_STAGE, V_SHAPED, Layout, LayoutOptions, ScheduleName
-from herdsman.training.parallel.stages import stages_of
 
 SHORT = {"FORWARD": "F", "BACKWARD_INPUT": "I", "BACKWARD_WEIGHT": "W", "FULL_BACKWARD": "B"}
 UNITS = {"F": 1, "I": 1, "W": 1, "B": 2}
