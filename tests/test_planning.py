@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import stat
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from herdsman.planning import present_hardware
+from herdsman.progress import Progress
 from herdsman.recipe import MachineOptions, load_recipe
+from herdsman.stages import _write_plan
+from herdsman.workspace import PLAN, Workspace
 from tests.conftest import ROOT, Herdsman
 
 RECIPES = ROOT / "recipes"
@@ -102,3 +107,27 @@ def test_the_gpu_that_the_driver_tells(
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     assert present_hardware(MachineOptions()).name == expected
     assert present_hardware(MachineOptions(device="cpu")).name == "cpu"
+
+
+def test_a_raise_keeps_the_plan_it_began_with(tmp_path: Path) -> None:
+    recipe, space, said = load_recipe(RECIPES / "tiny.toml", ["machine.device=cpu"]), Workspace(tmp_path), io.StringIO()
+    progress = Progress(Console(file=said))
+    _write_plan(recipe, space, "first", progress)
+    kept = (tmp_path / PLAN).read_bytes()
+    assert json.loads(kept)["fingerprint"] == "first"
+    slower = load_recipe(RECIPES / "tiny.toml", ["machine.device=cpu", "pretrain.recompute=full"])
+    _write_plan(slower, space, "first", progress)
+    assert (tmp_path / PLAN).read_bytes() == kept, "resumed: the plan from before it began stands"
+    _write_plan(slower, space, "second", progress)
+    assert (tmp_path / PLAN).read_bytes() != kept
+    assert said.getvalue() == ""
+
+
+def test_a_raise_does_not_end_for_want_of_a_plan(tmp_path: Path) -> None:
+    recipe, said = (
+        load_recipe(RECIPES / "tiny.toml", ["machine.device=cpu", "pretrain.precision=float8"]),
+        io.StringIO(),
+    )
+    _write_plan(recipe, Workspace(tmp_path), "first", Progress(Console(file=said)))
+    assert "no plan: hardware cpu: has no peak for float8" in said.getvalue()
+    assert not (tmp_path / PLAN).exists()
