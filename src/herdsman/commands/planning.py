@@ -153,6 +153,8 @@ def _show_answer(answer: Answer) -> None:
         f"feed-forward {model.ffn_dim:,}"
     )
     out.print(f"best tokens for these FLOPs: {shown(optimum.value, 'tokens')} ({span(optimum)}; {optimum.source})")
+    if answer.loss is not None:
+        out.print(f"expected held-out loss: {answer.loss:.3f} nats a token")
     if answer.matched and answer.same_loss_flops:
         matched, least = answer.matched, answer.same_loss_flops
         results = ", ".join(f"{name} {value:g}" for name, value in matched.benchmarks.items())
