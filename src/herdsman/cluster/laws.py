@@ -22,7 +22,7 @@ class TokenLaw:
     """Best training tokens are `coefficient * flops ** exponent`; low and high are another pair each.
 
     Attributes:
-        loss: floor, scale, exponent and middle of the lowest loss, floor + scale * (flops / middle) ** -exponent, where a
+        loss: floor, scale, exponent and middle of the lowest loss, floor + scale * (flops / middle) ** -exponent, if a
             sweep has found it.
     """
 
