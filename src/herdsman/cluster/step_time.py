@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from herdsman.cluster.hardware import THIS, Hardware
-from herdsman.cluster.job import Job, Rank, Share, ranks_of
+from herdsman.cluster.job import Job, Rank, Share, ends_of, ranks_of
 from herdsman.cluster.schedules import bubble, gathers, stages_per_rank
 from herdsman.model.count import model_flops
 from herdsman.training.parallel.layout import Layout
@@ -184,9 +184,7 @@ def _optimizer(job: Job, layout: Layout, hardware: Hardware, rank: Rank) -> floa
 
 def local_parameters(job: Job, layout: Layout, rank: Rank) -> float:
     """Parameters of a rank before they are sharded."""
-    s = job.sizes
-    ends = (rank.is_first + rank.is_last - (s.tied and rank.is_first and rank.is_last)) * s.end
-    return (rank.blocks * s.block + ends) / layout.tensor
+    return (rank.blocks * job.sizes.block + ends_of(job, rank)) / layout.tensor
 
 
 def memory_rate(hardware: Hardware) -> float:
