@@ -42,6 +42,10 @@ class Figure:
         by = other if isinstance(other, Figure) else Figure.exact(other, "")
         return self.times(Figure(1 / by.value, "", by.origin, 1 / by.high, 1 / by.low), unit, source)
 
+    def plus(self, other: Figure | float) -> Figure:
+        by = other if isinstance(other, Figure) else Figure.exact(other, self.unit)
+        return Figure(self.value + by.value, self.unit, "derived", self.low + by.low, self.high + by.high, self.source)
+
     def holds(self, value: float) -> bool:
         """Whether a value lies in the range."""
         return self.low <= value <= self.high
