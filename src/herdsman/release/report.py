@@ -17,6 +17,7 @@ from herdsman.release.chapters import (
     gathering,
     judging,
     learning,
+    planning,
     posttraining,
     refining,
     safety,
@@ -26,6 +27,7 @@ from herdsman.release.chapters import (
 from herdsman.release.cost import costs, stage_cost, total
 from herdsman.release.journey import Journey, Record
 from herdsman.release.landscape import landscape
+from herdsman.release.plan_text import read_plan
 
 
 def write_report(workspace_root: Path, out: Path) -> None:
@@ -86,6 +88,10 @@ def _chapters(journey: Journey) -> list[Chapter]:
         of("safety", safety.TITLE, safety.lead, safety.blocks),
         of("release", ending.RELEASE_TITLE, ending.release_lead, ending.release_blocks),
     ]
+    if plan := read_plan(journey.root):
+        after = next(number for number, chapter in enumerate(chapters) if chapter.stage == "pretrain")
+        chapter = Chapter("plan", planning.TITLE, planning.lead(journey), planning.blocks(journey, plan))
+        chapters.insert(after + 1, chapter)
     if journey["release"].finished:
         chapters.append(Chapter("card", "The model card", ending.CARD_LEAD, model_card(journey, measured=True)))
     if journey.finished:
