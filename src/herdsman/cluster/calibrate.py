@@ -63,20 +63,20 @@ def measure(device: torch.device, progress: Progress = SILENT) -> Hardware:
         hardware = _known(device)
         peak, stream = hardware.peak_flops(name), bandwidth(device)
         looks = [(width, attention_rate(width, hardware, device, precision)) for width in HEAD_WIDTHS]
-        start = block_seconds(model_of(WIDTHS[device.type][0], FEWEST), 1, 32, device)
+        start = block_seconds(model_of(WIDTHS[device.type][0], FEWEST), 1, 32, device, precision)
         task.update(1)
         widths, elementwise = [], []
         for number, width in enumerate(WIDTHS[device.type]):
             model = model_of(width, FEWEST)
-            sizes = job_of(model, rows, LENGTH, device).sizes
+            sizes = job_of(model, rows, LENGTH, precision).sizes
             products = products_seconds(model, rows * LENGTH, device, precision)
             widths.append((width, 6 * sizes.matrices * rows * LENGTH / products / peak))
-            looking = attention_flops(job_of(model, rows, LENGTH, device), hardware) * rows * LENGTH / looks[1][1]
-            rest = block_seconds(model, rows, LENGTH, device) - products - looking - start
+            looking = attention_flops(job_of(model, rows, LENGTH, precision), hardware) * rows * LENGTH / looks[1][1]
+            rest = block_seconds(model, rows, LENGTH, device, precision) - products - looking - start
             moved = rows * LENGTH * precision.itemsize * (DIM_PASSES * sizes.dim + FFN_PASSES * sizes.ffn)
             elementwise.append(moved / rest if rest > 0 else float("inf"))
             task.update(2 + number)
-        last = job_of(model_of(WIDTHS[device.type][-1], FEWEST), rows, LENGTH, device)
+        last = job_of(model_of(WIDTHS[device.type][-1], FEWEST), rows, LENGTH, precision)
         update = last.sizes.total * OPTIMIZER_BYTES["adamw"] / step_seconds(last, device)[1]
         link = all_reduce_rate() if device.type == "cpu" else hardware.link_bandwidth.value
     reached = {
@@ -102,14 +102,16 @@ def measure(device: torch.device, progress: Progress = SILENT) -> Hardware:
 
 def model_of(width: int, layers: int) -> ModelOptions:
     heads = max(1, width // HEAD_WIDTHS[1])
+    kv_heads = heads // 2 if heads % 2 == 0 else heads
     return ModelOptions(
-        layers=layers, dim=width, heads=heads, kv_heads=max(1, heads // 2), ffn_multiple_of=32, tied_embeddings=True
+        layers=layers, dim=width, heads=heads, kv_heads=kv_heads, ffn_multiple_of=32, tied_embeddings=True
     )
 
 
-def job_of(model: ModelOptions, rows: int, length: int, device: torch.device) -> Job:
-    precision: Precision = "bfloat16" if resolve_precision("auto", device) is torch.bfloat16 else "float32"
-    return Job(model, VOCAB, length, rows * length, rows * length, precision)
+def job_of(model: ModelOptions, rows: int, length: int, precision: torch.dtype) -> Job:
+    """One micro-batch a step."""
+    name: Precision = "bfloat16" if precision is torch.bfloat16 else "float32"
+    return Job(model, VOCAB, length, rows * length, rows * length, name)
 
 
 class Steps:
@@ -145,10 +147,10 @@ def step_seconds(job: Job, device: torch.device) -> tuple[float, float]:
     return seconds_of(steps.train, device), seconds_of(steps.update, device)
 
 
-def block_seconds(model: ModelOptions, rows: int, length: int, device: torch.device) -> float:
+def block_seconds(model: ModelOptions, rows: int, length: int, device: torch.device, precision: torch.dtype) -> float:
     """Seconds of a block's forward and backward pass, the difference of two models' in which nothing else differs."""
     few, many = (
-        step_seconds(job_of(model.model_copy(update={"layers": layers}), rows, length, device), device)[0]
+        step_seconds(job_of(model.model_copy(update={"layers": layers}), rows, length, precision), device)[0]
         for layers in (FEWEST, MOST)
     )
     return (many - few) / (MOST - FEWEST)
@@ -189,7 +191,7 @@ def attention_rate(head_width: int, hardware: Hardware, device: torch.device, pr
     def attend() -> None:
         backend.attend(q, k, v, prepared).sum().backward()
 
-    flops = attention_flops(job_of(model, rows, LENGTH, device), hardware) * rows * LENGTH
+    flops = attention_flops(job_of(model, rows, LENGTH, precision), hardware) * rows * LENGTH
     return flops / seconds_of(attend, device)
 
 
@@ -204,7 +206,7 @@ def kept_ratio(device: torch.device, precision: torch.dtype) -> float:
     """Bytes that a real block saves for its backward pass, over `memory.kept_bytes`."""
     kept = []
     for layers in (1, 2):
-        job = job_of(model_of(WIDTHS[device.type][1], layers), ROWS[device.type], LENGTH, device)
+        job = job_of(model_of(WIDTHS[device.type][1], layers), ROWS[device.type], LENGTH, precision)
         model, batch = Steps(job, device).model, _batches(job, device)[0]
         kept.append(saved_bytes(model, batch))
     matrices = precision.itemsize * job.sizes.matrices if precision.itemsize < 4 else 0  # autocast's copies
