@@ -24,7 +24,7 @@ from herdsman.cluster.figure import Figure, Origin
 from herdsman.cluster.hardware import THIS, Hardware, Precision, load_hardware, this_file
 from herdsman.cluster.job import Job
 from herdsman.cluster.memory import kept_bytes
-from herdsman.cluster.step_time import DIM_PASSES, FFN_PASSES, OPTIMIZER_BYTES
+from herdsman.cluster.step_time import DIM_PASSES, FFN_PASSES, OPTIMIZER_BYTES, attention_flops
 from herdsman.files import write_text
 from herdsman.model.attention import Sight, choose_backend
 from herdsman.model.llama import initialise
@@ -41,8 +41,8 @@ from herdsman.training.peaks import peak_of
 
 WIDTHS = {"cpu": (64, 128, 256, 512, 1024), "cuda": (512, 1024, 2048, 4096)}
 ROWS, LENGTH, VOCAB = {"cpu": 8, "cuda": 32}, 256, 2048
-HEAD_WIDTH, FEWEST, MOST = 64, 2, 6
-"""Width of a head; layers of the two models whose difference is blocks alone."""
+HEAD_WIDTHS, FEWEST, MOST = (32, 64, 128), 2, 6
+"""Widths of heads, the second in the blocks; layers of the two models whose difference is blocks alone."""
 MEASURED_SECONDS, LEAST_RUNS = 0.4, 3
 ALONE = Layout.of(LayoutOptions(), 1)
 
@@ -62,27 +62,28 @@ def measure(device: torch.device, progress: Progress = SILENT) -> Hardware:
     with progress.task("measure this machine", len(WIDTHS[device.type]) + 2, "parts") as task:
         hardware = _known(device)
         peak, stream = hardware.peak_flops(name), bandwidth(device)
-        attention = attention_rate(device, precision)
-        start = block_seconds(model_of(WIDTHS[device.type][0], FEWEST), 1, 32, device)
+        looks = [(width, attention_rate(width, hardware, device, precision)) for width in HEAD_WIDTHS]
+        start = block_seconds(model_of(WIDTHS[device.type][0], FEWEST), 1, 32, device, precision)
         task.update(1)
         widths, elementwise = [], []
         for number, width in enumerate(WIDTHS[device.type]):
             model = model_of(width, FEWEST)
-            sizes = job_of(model, rows, LENGTH, device).sizes
+            sizes = job_of(model, rows, LENGTH, precision).sizes
             products = products_seconds(model, rows * LENGTH, device, precision)
             widths.append((width, 6 * sizes.matrices * rows * LENGTH / products / peak))
-            looking = 12 * sizes.queries * LENGTH / 2 * rows * LENGTH / attention
-            rest = block_seconds(model, rows, LENGTH, device) - products - looking - start
+            looking = attention_flops(job_of(model, rows, LENGTH, precision), hardware) * rows * LENGTH / looks[1][1]
+            rest = block_seconds(model, rows, LENGTH, device, precision) - products - looking - start
             moved = rows * LENGTH * precision.itemsize * (DIM_PASSES * sizes.dim + FFN_PASSES * sizes.ffn)
             elementwise.append(moved / rest if rest > 0 else float("inf"))
             task.update(2 + number)
-        last = job_of(model_of(WIDTHS[device.type][-1], FEWEST), rows, LENGTH, device)
+        last = job_of(model_of(WIDTHS[device.type][-1], FEWEST), rows, LENGTH, precision)
         update = last.sizes.total * OPTIMIZER_BYTES["adamw"] / step_seconds(last, device)[1]
         link = all_reduce_rate() if device.type == "cpu" else hardware.link_bandwidth.value
     reached = {
         "gemm": _of(median(share for _, share in widths), f"products of blocks in {name}"),
         "gemm_by_width": widths,
-        "attention": _of(attention / peak, "attention alone"),
+        "attention": _of(looks[1][1] / peak, "attention alone"),
+        "attention_by_width": [(width, rate / peak) for width, rate in looks],
         "elementwise": _of(median(elementwise) / stream, "what is left of a block's time"),
         "memory": _of(update / stream, "the optimizer's update"),
         "link": _of(1.0, "as measured"),
@@ -100,15 +101,17 @@ def measure(device: torch.device, progress: Progress = SILENT) -> Hardware:
 
 
 def model_of(width: int, layers: int) -> ModelOptions:
-    heads = max(1, width // HEAD_WIDTH)
+    heads = max(1, width // HEAD_WIDTHS[1])
+    kv_heads = heads // 2 if heads % 2 == 0 else heads
     return ModelOptions(
-        layers=layers, dim=width, heads=heads, kv_heads=max(1, heads // 2), ffn_multiple_of=32, tied_embeddings=True
+        layers=layers, dim=width, heads=heads, kv_heads=kv_heads, ffn_multiple_of=32, tied_embeddings=True
     )
 
 
-def job_of(model: ModelOptions, rows: int, length: int, device: torch.device) -> Job:
-    precision: Precision = "bfloat16" if resolve_precision("auto", device) is torch.bfloat16 else "float32"
-    return Job(model, VOCAB, length, rows * length, rows * length, precision)
+def job_of(model: ModelOptions, rows: int, length: int, precision: torch.dtype) -> Job:
+    """One micro-batch a step."""
+    name: Precision = "bfloat16" if precision is torch.bfloat16 else "float32"
+    return Job(model, VOCAB, length, rows * length, rows * length, name)
 
 
 class Steps:
@@ -144,10 +147,10 @@ def step_seconds(job: Job, device: torch.device) -> tuple[float, float]:
     return seconds_of(steps.train, device), seconds_of(steps.update, device)
 
 
-def block_seconds(model: ModelOptions, rows: int, length: int, device: torch.device) -> float:
+def block_seconds(model: ModelOptions, rows: int, length: int, device: torch.device, precision: torch.dtype) -> float:
     """Seconds of a block's forward and backward pass, the difference of two models' in which nothing else differs."""
     few, many = (
-        step_seconds(job_of(model.model_copy(update={"layers": layers}), rows, length, device), device)[0]
+        step_seconds(job_of(model.model_copy(update={"layers": layers}), rows, length, precision), device)[0]
         for layers in (FEWEST, MOST)
     )
     return (many - few) / (MOST - FEWEST)
@@ -172,22 +175,23 @@ def products_seconds(model: ModelOptions, tokens: int, device: torch.device, pre
     return total
 
 
-def attention_rate(device: torch.device, precision: torch.dtype) -> float:
-    """Operations a second of attention over whole sequences, forward and backward, six products of half the keys."""
+def attention_rate(head_width: int, hardware: Hardware, device: torch.device, precision: torch.dtype) -> float:
+    """Operations a second of attention over whole sequences, forward and backward, as `attention_flops` counts them."""
     rows, heads = ROWS[device.type], 4
+    model = ModelOptions(layers=1, dim=heads * head_width, heads=heads, kv_heads=heads // 2)
     places = torch.arange(LENGTH, device=device)
     backend = choose_backend("auto", device, precision)
     documents = torch.zeros(rows, LENGTH, dtype=torch.long, device=device)
     prepared = backend.prepare(Sight(places, places, documents, documents))
     q, k, v = (
-        torch.randn(rows, count, LENGTH, HEAD_WIDTH, device=device).to(precision).requires_grad_()
+        torch.randn(rows, count, LENGTH, head_width, device=device).to(precision).requires_grad_()
         for count in (heads, heads // 2, heads // 2)
     )
 
     def attend() -> None:
         backend.attend(q, k, v, prepared).sum().backward()
 
-    flops = 12 * heads * HEAD_WIDTH * LENGTH / 2 * rows * LENGTH
+    flops = attention_flops(job_of(model, rows, LENGTH, precision), hardware) * rows * LENGTH
     return flops / seconds_of(attend, device)
 
 
@@ -202,7 +206,7 @@ def kept_ratio(device: torch.device, precision: torch.dtype) -> float:
     """Bytes that a real block saves for its backward pass, over `memory.kept_bytes`."""
     kept = []
     for layers in (1, 2):
-        job = job_of(model_of(WIDTHS[device.type][1], layers), ROWS[device.type], LENGTH, device)
+        job = job_of(model_of(WIDTHS[device.type][1], layers), ROWS[device.type], LENGTH, precision)
         model, batch = Steps(job, device).model, _batches(job, device)[0]
         kept.append(saved_bytes(model, batch))
     matrices = precision.itemsize * job.sizes.matrices if precision.itemsize < 4 else 0  # autocast's copies

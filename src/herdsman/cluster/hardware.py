@@ -56,6 +56,9 @@ class Efficiencies(Options):
     attention: Part = Field(
         description="Of the peak, in attention, counted as the mathematics asks: six products over the keys in sight."
     )
+    attention_by_width: list[tuple[int, float]] = Field(
+        [], description="The same by the width of a head, rising, where narrow ones are slower: [width, share] pairs."
+    )
     elementwise: Part = Field(description="Of the memory's bandwidth, in a block's operations element by element.")
     memory: Part = Field(
         description="Of it in long streams: the optimizer, sums of gradients, the loss's exponentials."
@@ -109,16 +112,22 @@ class Hardware(Options):
         return self.peaks[resolved].value
 
     def gemm_at(self, width: int) -> float:
-        """Share of the peak in products of a model of this width; between two that are known, linear in its log."""
-        points = self.efficiencies.gemm_by_width
-        if not points:
-            return self.efficiencies.gemm.value
-        if width <= points[0][0]:
-            return points[0][1]
-        for (left, low), (right, high) in pairwise(points):
-            if width <= right:
-                return low + (high - low) * log2(width / left) / log2(right / left)
-        return points[-1][1]
+        """Share of the peak in products of a model of this width."""
+        return _between(self.efficiencies.gemm_by_width, width, self.efficiencies.gemm.value)
+
+    def attention_at(self, head_width: int) -> float:
+        """Share of the peak in attention with heads of this width."""
+        return _between(self.efficiencies.attention_by_width, head_width, self.efficiencies.attention.value)
+
+    @property
+    def elementwise_rate(self) -> float:
+        """Bytes a second in a block's operations element by element."""
+        return self.memory_bandwidth.value * self.efficiencies.elementwise.value
+
+    @property
+    def memory_rate(self) -> float:
+        """Bytes a second of long streams through memory."""
+        return self.memory_bandwidth.value * self.efficiencies.memory.value
 
     def bandwidth(self, ranks: int) -> float:
         """Bytes a second that one GPU reaches in a collective over so many consecutive ranks."""
@@ -172,3 +181,15 @@ def load_hardware(name_or_path: str | Path) -> Hardware:
 
 def _shipped() -> Any:
     return resources.files("herdsman.cluster").joinpath("hardware")
+
+
+def _between(points: list[tuple[int, float]], at: int, otherwise: float) -> float:
+    """The value at a place between known ones, linear in its logarithm; at the ends the nearest one's."""
+    if not points:
+        return otherwise
+    if at <= points[0][0]:
+        return points[0][1]
+    for (left, low), (right, high) in pairwise(points):
+        if at <= right:
+            return low + (high - low) * log2(at / left) / log2(right / left)
+    return points[-1][1]

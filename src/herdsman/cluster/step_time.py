@@ -11,6 +11,7 @@ from typing import Any
 
 from herdsman.cluster.hardware import THIS, Hardware
 from herdsman.cluster.job import Job, Rank, Share, ends_of, ranks_of
+from herdsman.cluster.memory import TILE
 from herdsman.cluster.schedules import bubble, gathers, stages_per_rank
 from herdsman.model.count import model_flops
 from herdsman.training.parallel.layout import Layout
@@ -18,6 +19,8 @@ from herdsman.training.parallel.layout import Layout
 DIM_PASSES, FFN_PASSES = 36, 15
 """Times that a block's operations element by element, forward and backward, go over the residual stream and over the
 feed-forward layer: norms, sums, rotations; SwiGLU."""
+HEAD_PASSES, HEAD_BLOCKS = 25, 3
+"""The same for the embedding, the last norm and the loss's hidden states, and blocks whose operations are as many."""
 LOGIT_BYTES = 24  # read and written for each logit beside the products, see model/likelihood.py
 ACCUMULATE_BYTES = 8  # a micro-batch's gradient added to the sum, beside reading it
 OPTIMIZER_BYTES = {"adamw": 48, "muon": 60}  # a parameter: gradients scaled and measured, states and weight updated
@@ -94,16 +97,16 @@ def _block(job: Job, layout: Layout, hardware: Hardware, share: Share) -> dict[s
     """Seconds of a block's forward and backward pass over a micro-batch."""
     s, tensor, tokens, each = job.sizes, layout.tensor, share.tokens, job.bytes_each
     peak, reached = hardware.peak_flops(job.precision), hardware.efficiencies
-    full = job.recompute == "full"
+    attending, full = hardware.attention_at(job.model.head_width), job.recompute == "full"
     # Of three products for each matrix a third runs again; attention counts six products, of which two.
     again = 4 / 3 if full else 1.0
     moved = tokens * each * (DIM_PASSES * s.dim + FFN_PASSES * s.ffn) / tensor
-    overhead, elementwise = reached.block_seconds, hardware.memory_bandwidth.value * reached.elementwise.value
+    start = reached.block_seconds
     seconds = {
         "matmul": again * 6 * s.matrices / tensor * tokens / (peak * hardware.gemm_at(s.dim // tensor)),
-        "attention": again * 12 * s.queries * job.keys / tensor * tokens / (peak * reached.attention.value),
-        "elementwise": moved * (1.0 if job.recompute == "none" else 4 / 3) / elementwise,
-        "overhead": overhead.value * again if overhead else 0.0,
+        "attention": again * attention_flops(job, hardware) / tensor * tokens / (peak * attending),
+        "elementwise": moved * (1.0 if job.recompute == "none" else 4 / 3) / hardware.elementwise_rate,
+        "overhead": start.value * again if start else 0.0,
     }
     if tensor > 1:
         # Gathered before and reduced after attention and feed-forward, in both directions; all but the last again.
@@ -117,14 +120,25 @@ def _block(job: Job, layout: Layout, hardware: Hardware, share: Share) -> dict[s
     return seconds
 
 
+def attention_flops(job: Job, hardware: Hardware) -> float:
+    """Operations of a block's attention for a token: six products over the keys in sight. On CPUs tiles of queries look
+    at all keys that any of them sees, see model/tiled.py."""
+    keys = job.keys
+    if hardware.device == "cpu":
+        keys += TILE if (job.document_tokens or job.sequence_length) < job.sequence_length else TILE / 2
+    return 12 * job.sizes.queries * min(keys, job.sequence_length)
+
+
 def _head(job: Job, layout: Layout, hardware: Hardware, share: Share) -> dict[str, float]:
     """Seconds of the loss over a micro-batch: Herdsman computes the logits twice, see model/likelihood.py."""
     s, tensor, tokens = job.sizes, layout.tensor, share.tokens
     rate = hardware.peak_flops(job.precision) * hardware.gemm_at(s.dim)
     logits = tokens * job.vocab_size / tensor
+    hidden, start = tokens * s.dim * job.bytes_each * HEAD_PASSES, hardware.efficiencies.block_seconds
     return {
         "matmul": (8 if job.trainer == "herdsman" else 6) * logits * s.dim / rate,
-        "elementwise": logits * LOGIT_BYTES / memory_rate(hardware),
+        "elementwise": logits * LOGIT_BYTES / hardware.memory_rate + hidden / hardware.elementwise_rate,
+        "overhead": HEAD_BLOCKS * start.value if start else 0.0,
         "tensor": 2 * tokens * s.dim * job.bytes_each * (tensor - 1) / tensor / hardware.bandwidth(tensor),
     }
 
@@ -138,7 +152,7 @@ def _work(
         for name, seconds in head.items():
             parts[name] = parts.get(name, 0.0) + seconds
     summed = local_parameters(job, layout, rank) * (job.bytes_each + ACCUMULATE_BYTES)
-    parts["elementwise"] += summed / memory_rate(hardware)
+    parts["elementwise"] += summed / hardware.memory_rate
     return parts, sum(parts.values()), rank
 
 
@@ -173,7 +187,7 @@ def _data(job: Job, layout: Layout, hardware: Hardware, share: Share, rank: Rank
 def _optimizer(job: Job, layout: Layout, hardware: Hardware, rank: Rank) -> float:
     s, shards = job.sizes, layout.shards * layout.context
     mine = local_parameters(job, layout, rank) / shards
-    seconds = mine * OPTIMIZER_BYTES[job.optimizer] / memory_rate(hardware)
+    seconds = mine * OPTIMIZER_BYTES[job.optimizer] / hardware.memory_rate
     if job.optimizer == "muon":
         rate = hardware.peak_flops(job.precision) * hardware.gemm_at(s.dim)
         shapes = ((s.queries, s.dim), (s.keys, s.dim), (s.keys, s.dim), (s.dim, s.queries), *((s.ffn, s.dim),) * 3)
@@ -185,11 +199,6 @@ def _optimizer(job: Job, layout: Layout, hardware: Hardware, rank: Rank) -> floa
 def local_parameters(job: Job, layout: Layout, rank: Rank) -> float:
     """Parameters of a rank before they are sharded."""
     return (rank.blocks * job.sizes.block + ends_of(job, rank)) / layout.tensor
-
-
-def memory_rate(hardware: Hardware) -> float:
-    """Bytes a second of long streams through memory."""
-    return hardware.memory_bandwidth.value * hardware.efficiencies.memory.value
 
 
 def spread(hardware: Hardware) -> tuple[float, float]:
