@@ -90,6 +90,14 @@ class Curve:
     tokens: Estimate | None
     problem: str
 
+    @property
+    def side(self) -> int:
+        """Where the runs must be extended to have the minimum among them: 1 to more tokens, -1 to fewer, 0 nowhere."""
+        losses, tokens = [point.loss for point in self.points], [point.tokens for point in self.points]
+        if not self.curvature > 0:
+            return 1 if losses[-1] < losses[0] else -1
+        return int(self.best_tokens > tokens[-1]) - int(self.best_tokens < tokens[0])
+
     def __call__(self, tokens: float) -> float:
         return float(self.curvature * np.log(tokens / self.best_tokens) ** 2 + self.lowest_loss)
 
@@ -147,7 +155,7 @@ class Fit:
         return _estimate(np.exp(self._logs + self._exponents * np.log(flops / self.middle)))
 
     def parameters(self, flops: float) -> Estimate:
-        """Compute-optimal parameters, as flops / (6 tokens): what is left when attention and embeddings weigh little."""
+        """Compute-optimal parameters, as flops / (6 tokens): so many where attention and embeddings weigh little."""
         tokens = self.tokens(flops)
         return Estimate(*(flops / (6 * part) for part in (tokens.value, tokens.high, tokens.low)))
 
@@ -260,7 +268,7 @@ def _design(curve: Curve) -> Values:
 
 
 def _parabolas(curve: Curve, losses: Values) -> tuple[Values, Values, Values]:
-    """Curvature, ln tokens at the minimum (not a number where there is none) and loss there, of losses [draws, runs]."""
+    """Curvature, ln tokens at the minimum (NaN where there is none) and loss there, of losses [draws, runs]."""
     a, b, c = np.linalg.pinv(_design(curve)) @ losses.T
     middle = np.mean(np.log([point.tokens for point in curve.points]))
     with np.errstate(divide="ignore", invalid="ignore"):
