@@ -62,18 +62,21 @@ class Family:
         shape = self.base.dim / self.base.layers
         best, least = self._member(1, 1), math.inf
         for heads in count(1):
-            if 2 * self.flops_a_token(self._member(heads, 1)) > 3 * flops_a_token and heads > 1:
-                return best
+            one, two = (self.flops_a_token(self._member(heads, layers)) for layers in (1, 2))
+            if 2 * one > 3 * flops_a_token and heads > 1:
+                break
             if not self._allowed(heads):
                 continue
             dim = self._member(heads, 1).dim
-            for layers in range(max(1, math.ceil(dim / shape / 2)), max(1, math.floor(2 * dim / shape)) + 1):
-                model = self._member(heads, layers)
-                miss = abs(math.log(self.flops_a_token(model) / flops_a_token))
+            fitting = 1 + (flops_a_token - one) / (two - one)  # FLOPs are linear in layers
+            most = max(1.0, 2 * dim / shape)
+            for layers in {math.floor(fitting), math.ceil(fitting)}:
+                layers = math.floor(min(max(layers, math.ceil(dim / shape / 2)), most))
+                miss = abs(math.log((one + (layers - 1) * (two - one)) / flops_a_token))
                 miss += SHAPE_WEIGHT * abs(math.log(dim / layers / shape))
                 if miss < least:
-                    best, least = model, miss
-        raise AssertionError
+                    best, least = self._member(heads, layers), miss
+        return best
 
     def trial(self, budget: float, tokens: float, batch_tokens: int) -> Trial:
         """The member that about so many tokens suit, with the whole steps that its budget is good for."""
@@ -93,12 +96,15 @@ class Family:
         most = max(1, heads * base.kv_heads // base.heads)
         kv_heads = next(number for number in range(most, 0, -1) if heads % number == 0)
         dim = 2 * round(heads * base.dim / base.heads / 2)
+        narrower = min(1.0, dim / base.dim)
         update = {
             "layers": layers,
             "dim": dim,
             "heads": heads,
             "kv_heads": kv_heads,
             "head_dim": None if dim == heads * base.head_width else base.head_width,
+            # Rounding that suits the base would make narrow members' feed-forward layers too wide.
+            "ffn_multiple_of": min(base.ffn_multiple_of, 2 ** int(math.log2(max(8, base.ffn_multiple_of * narrower)))),
             "ffn_width": None if base.ffn_width is None else max(1, round(base.ffn_width * dim / base.dim)),
         }
         return base.model_copy(update=update)

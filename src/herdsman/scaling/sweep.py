@@ -131,7 +131,7 @@ def check(fit: Fit, curve: Curve) -> dict[str, Any]:
     """What the law says of a budget that it was not fitted to, beside what the runs there gave."""
     parameters = fit.parameters(curve.flops)
     return {
-        "curve": asdict(curve),
+        "curve": curve.as_json(),
         "flops": curve.flops,
         "foretold_tokens": asdict(fit.tokens(curve.flops)),
         "foretold_parameters": asdict(parameters),
