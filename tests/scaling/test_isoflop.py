@@ -11,6 +11,7 @@ from herdsman.recipe import Recipe, load_recipe
 from herdsman.scaling.isoflop import Family, grid, next_trial, schedule_of
 from herdsman.scaling.law import LLAMA3
 from herdsman.scaling.options import PUBLISHED_BUDGETS, ScalingOptions
+from herdsman.training.hyperparameters import published_peak
 from herdsman.training.schedule import Schedule
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
@@ -95,13 +96,23 @@ def test_a_curve_is_extended_on_the_side_that_is_asked_for(family: Family) -> No
 def test_schedules_are_the_published_ones(family: Family) -> None:
     """Warmup over 2,000 steps, cosine to a tenth of the peak of 2e-4 to 4e-4; shorter runs warm up for a tenth."""
     pretrain = load_recipe(RECIPES[0].with_name("8b.toml")).pretrain
+    peaks = []
     for budget in (6e18, 1e22):
         for trial in grid(budget, family, OPTIONS):
-            schedule = Schedule(schedule_of(trial, pretrain), trial.parameters)
+            schedule = Schedule(schedule_of(trial, pretrain, family.base_parameters), trial.parameters)
             assert schedule.tokens == trial.tokens
             assert schedule.warmup == min(2000, schedule.steps // 10)
-            peak, last = schedule.learning_rate(schedule.warmup - 1), schedule.learning_rate(schedule.steps - 1)
-            assert 2e-4 <= peak <= 4e-4
-            assert last == pytest.approx(0.1 * peak)
-    own = pretrain.model_copy(update={"peak_learning_rate": 5e-3, "final_learning_rate": 1e-3, "cosine_steps": 7})
-    assert Schedule(schedule_of(trial, own), trial.parameters).rates.final_learning_rate == pytest.approx(5e-4)
+            peaks.append(schedule.learning_rate(schedule.warmup - 1))
+            assert schedule.learning_rate(schedule.steps - 1) == pytest.approx(0.1 * peaks[-1])
+            assert 2e-4 <= peaks[-1] <= 4e-4 or trial.parameters > 16e9
+    assert min(peaks) < 2.5e-4 < 3.5e-4 < max(peaks)
+
+
+def test_a_recipes_own_rate_is_that_of_its_size(family: Family) -> None:
+    """A recipe that learns twice as fast as published does so at all sizes, whatever else its curve is."""
+    own = {"peak_learning_rate": 6e-4, "final_learning_rate": 1e-3, "warmup_steps": 5, "cosine_steps": 7}
+    pretrain = load_recipe(RECIPES[0].with_name("8b.toml")).pretrain.model_copy(update=own)
+    trial = grid(1e20, family, OPTIONS)[-1]
+    rates = schedule_of(trial, pretrain, family.base_parameters)
+    assert rates.peak_learning_rate == pytest.approx(2 * published_peak(trial.parameters))
+    assert rates.final_learning_rate == pytest.approx(0.2 * published_peak(trial.parameters))

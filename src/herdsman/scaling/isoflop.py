@@ -20,7 +20,7 @@ from herdsman.model.count import count_parameters, model_flops
 from herdsman.model.options import ModelOptions
 from herdsman.scaling.law import LLAMA3
 from herdsman.scaling.options import ScalingOptions
-from herdsman.training.hyperparameters import SCALING_LAW_RUNS, hyperparameters
+from herdsman.training.hyperparameters import SCALING_LAW_RUNS, hyperparameters, published_peak
 from herdsman.training.options import Phase, PretrainOptions
 from herdsman.training.parallel.layout import LayoutOptions
 
@@ -53,6 +53,10 @@ class Family:
     base: ModelOptions
     vocab_size: int
     sequence_length: int
+
+    @property
+    def base_parameters(self) -> int:
+        return count_parameters(self.base, self.vocab_size).total
 
     def flops_a_token(self, model: ModelOptions) -> float:
         return model_flops(model, self.vocab_size, self.sequence_length / 2)
@@ -134,14 +138,21 @@ def next_trial(trials: list[Trial], side: int, family: Family, options: ScalingO
     return trial if trial.tokens * side > last.tokens * side else None
 
 
-def schedule_of(trial: Trial, pretrain: PretrainOptions) -> PretrainOptions:
+def relative_peak(pretrain: PretrainOptions, base_parameters: int, parameters: int) -> float:
+    """Peak learning rate of a member: by size as published, and by as much above or below as the recipe's own is at the
+    size of its model."""
+    own = hyperparameters(pretrain, base_parameters).peak_learning_rate
+    return own * (published_peak(parameters) / published_peak(base_parameters))
+
+
+def schedule_of(trial: Trial, pretrain: PretrainOptions, base_parameters: int) -> PretrainOptions:
     """How a trial is trained: one phase, linear warmup, cosine to a tenth of the peak (section 3.2.1).
 
-    The first phase's sequences and shares of data, the optimizer and the peak are the recipe's; a peak that it leaves
-    out goes by size. Warmup is that of the published runs, 2,000 steps, or a tenth of shorter runs.
+    The first phase's sequences and shares of data and the optimizer are the recipe's. Warmup is that of the published
+    runs, 2,000 steps, or a tenth of shorter runs.
     """
     first = pretrain.phases[0]
-    peak = hyperparameters(pretrain, trial.parameters).peak_learning_rate
+    peak = relative_peak(pretrain, base_parameters, trial.parameters)
     steps = trial.tokens // trial.batch_tokens
     phase = Phase(
         name="main",

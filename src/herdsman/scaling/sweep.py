@@ -67,7 +67,9 @@ class Sweep:
         model = trial.model
         name = f"{trial.budget:.3g}-{model.layers}x{model.dim}-{trial.tokens}".replace("+", "")
         inputs = {stage: self.root / stage for stage in INPUTS}
-        return Run(name, model, schedule_of(trial, self.pretrain), inputs, self.seed, trial.flops)
+        return Run(
+            name, model, schedule_of(trial, self.pretrain, self.family.base_parameters), inputs, self.seed, trial.flops
+        )
 
     def trials(self, budget: float) -> list[Trial]:
         """A budget's trials, by tokens: the grid, and as long as the minimum of what is done lies outside, one more."""
