@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,18 @@ import numpy as np
 
 from herdsman.documents.store import KEPT, read_documents, write_rows
 from herdsman.errors import InputError
-from herdsman.files import atomic_folder, read_json, write_json
+from herdsman.files import atomic_folder, digest_of, read_json, write_json
 from herdsman.progress import Progress
 from herdsman.tokens.options import TokensOptions
 from herdsman.tokens.pack import pack
 from herdsman.tokens.shards import LEDGER_FILE, SOURCES_FILE, STREAMS_FOLDER, TOTALS_FILE
-from herdsman.workspace import Work
+from herdsman.workspace import MANIFEST, Work
 
 NEW = "new"
 STREAM = f"{NEW}.rest"
 TEXTS = (".txt", ".md")
 SHARD_CHARACTERS = 64_000_000
-DOCUMENTS, TOKENS = "documents", "tokens"
+DOCUMENTS, TOKENS, MIX = "documents", "tokens", "mix.json"
 
 
 def lay_beside(
@@ -38,6 +38,7 @@ def lay_beside(
     Args:
         data: see `read_texts`.
         tokens: the herd's tokens stage.
+        out: named after the data set and its `identity`.
         tokenizer: the herd's.
         held_out_share: share of the documents, by a hash of their ids, that are not trained on; documents in our own
             form keep the split they have.
@@ -57,6 +58,40 @@ def lay_beside(
         pack(options, Work("tokens", beside, inputs, seed, workers, progress))
         shutil.rmtree(beside / "scratch", ignore_errors=True)
         _join(beside, tokens, ledger)
+        write_json(beside / MANIFEST, {"fingerprint": digest_of([fingerprint_of(tokens), out.name])})
+
+
+def with_mix(documents: Path, folder: Path, name: str, mix: Mapping[str, float]) -> Path:
+    """A documents folder like another, but for one of its mixes; returns it.
+
+    Args:
+        name: of the mix, "pretrain" or "anneal".
+    """
+    mixes = read_json(documents / MIX) | {name: dict(mix)}
+    if not folder.exists() or read_json(folder / MIX) != mixes:
+        with atomic_folder(folder) as beside:
+            for path in documents.glob("kept-*.parquet"):
+                (beside / path.name).symlink_to(path.resolve())
+            write_json(beside / MIX, mixes)
+            write_json(beside / MANIFEST, {"fingerprint": digest_of([fingerprint_of(documents), mixes])})
+    return folder
+
+
+def fingerprint_of(stage: Path) -> str:
+    return str(read_json(stage / MANIFEST)["fingerprint"])
+
+
+def identity(data: Path) -> str:
+    """Changes when the files of a data set do.
+
+    Raises:
+        InputError: there is nothing.
+    """
+    if not data.exists():
+        raise InputError("there is no such file or folder", where=data, do="check the path")
+    paths = [data] if data.is_file() else sorted(path for path in data.rglob("*") if path.is_file())
+    told = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    return digest_of([str(data.resolve()), told])
 
 
 def read_texts(data: Path) -> Iterator[dict[str, Any]]:
@@ -125,7 +160,7 @@ def _write_documents(data: Path, out: Path, held_out_share: float) -> None:
         write()
     if not trained:
         raise InputError("holds no text to train on", where=data, do="give it more documents")
-    write_json(out / "mix.json", {"topics": []})
+    write_json(out / MIX, {"topics": []})
 
 
 def _join(folder: Path, tokens: Path, ledger: dict[str, Any]) -> None:

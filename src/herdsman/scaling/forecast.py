@@ -13,7 +13,7 @@ above chance, the grid says so: the interval of the accuracy is nearly all there
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from statistics import fmean
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from herdsman.errors import InputError
+from herdsman.scaling.law import Estimate
 
 LEVEL, DRAWS, SEED = 0.95, 4_000, 0
 GRID, CEILINGS = 60, 5
@@ -53,18 +54,6 @@ class Score:
     questions: int
     chance: float
     optimal: bool = True
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A forecast with the ends of its 95% interval, in which the measurement itself is to lie."""
-
-    value: float
-    low: float
-    high: float
-
-    def holds(self, measured: float) -> bool:
-        return self.low <= measured <= self.high
 
 
 @dataclass(frozen=True)
@@ -102,9 +91,9 @@ class Forecast:
     above_chance: bool
 
 
-def right_nats_per_character(rows: Iterable[Mapping[str, Any]]) -> float:
-    """Of rows of `evaluation.multiple_choice`: the mean over the questions, each answer by its own characters."""
-    return fmean(-row["logprobs"][row["right"]] / len(row["choices"][row["right"]]) for row in rows)
+def nats_per_character(row: Mapping[str, Any]) -> float:
+    """Of a row of `evaluation.multiple_choice`: the right answer's negative log-likelihood over its characters."""
+    return float(-row["logprobs"][row["right"]] / len(row["choices"][row["right"]]))
 
 
 def score_of(
@@ -115,7 +104,7 @@ def score_of(
         benchmark,
         model,
         flops,
-        right_nats_per_character(rows),
+        fmean(map(nats_per_character, rows)),
         fmean(row["acc_norm"] for row in rows),
         len(rows),
         fmean(1 / len(row["choices"]) for row in rows),

@@ -16,10 +16,11 @@ from herdsman.evaluation.multiple_choice import Question, answer_questions, read
 from herdsman.evaluation.options import EvaluationOptions
 from herdsman.evaluation.perplexity import HeldOut, choose_held_out, surprise
 from herdsman.evaluation.statistics import bits_per_byte
-from herdsman.files import read_jsonl, write_jsonl
+from herdsman.files import digest_of, read_jsonl, write_jsonl
 from herdsman.generation.local import LocalEngine
 from herdsman.model.store import load_model
 from herdsman.progress import Progress
+from herdsman.scaling.runs import STAGE, Run
 from herdsman.tokens.tokenizer import Tokenizer
 
 HELD_OUT = "held_out"
@@ -60,6 +61,17 @@ class Yardstick:
                 rows_of = read_rows(benchmark, options.examples, progress)
                 questions[benchmark.name] = [read_question(benchmark, row) for row in rows_of]
         return Yardstick(Tokenizer.load(tokenizer), held_out, questions)
+
+    def measure_all(self, runs: Sequence[Run], folder: Path, device: torch.device, progress: Progress) -> list[Path]:
+        """Measures the models of runs in `folder/runs`, and returns where: below `folder/measured`."""
+        ids = [[held_out.id for held_out in self.held_out], [[q.id for q in some] for some in self.questions.values()]]
+        places = []
+        with progress.task("measure", total=len(runs), unit="models") as task:
+            for run in runs:
+                places.append(folder / "measured" / digest_of([ids, run.fingerprint])[:16])
+                self.measure(folder / "runs" / run.name / STAGE / "model", places[-1], device)
+                task.advance()
+        return places
 
     def measure(self, model: Path, out: Path, device: torch.device) -> None:
         """Writes `out/held_out.jsonl` and a file for each benchmark, as the evaluate stage does; resumes."""

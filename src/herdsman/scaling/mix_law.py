@@ -20,31 +20,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from herdsman.errors import InputError
+from herdsman.scaling.law import Estimate
 
 RESAMPLES, SEED = 1_000, 0
 FLOORS = np.linspace(0.0, 0.95, 20)  # c_i, as a share of the lowest loss that was seen
 LEVEL = 0.95
-STEPS, TOLERANCE = 2_000, 1e-7
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class MixPoint:
-    """One run: the share of each part of its mix (they sum to 1), its training FLOPs, and the held-out loss of each
-    category, in bits per byte."""
+    """One run.
+
+    Attributes:
+        shares: of the parts of its mix: parts that sum to 1, and any others that overlap with them (topics).
+        flops: of its training.
+        losses: held-out loss of each category, in bits per byte.
+    """
 
     shares: Mapping[str, float]
     flops: float
     losses: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """A predicted loss or difference of losses, with its 95% interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 class MixLaw:
@@ -110,50 +106,22 @@ class MixLaw:
         mix = np.array([shares[part] for part in self.parts])
         return self.floors + np.exp(self.effects @ mix) * (flops / self.unit_flops) ** -self.exponents
 
-    def predict(self, shares: Mapping[str, float], flops: float) -> dict[str, Prediction]:
+    def predict(self, shares: Mapping[str, float], flops: float) -> dict[str, Estimate]:
         """Loss of each category, with an interval of the law's own uncertainty."""
         found = self.losses(shares, flops)
         return {name: _interval(found[:, number]) for number, name in enumerate(self.categories)}
 
-    def gain(
-        self, shares: Mapping[str, float], base: Mapping[str, float], weights: Mapping[str, float], flops: float
-    ) -> Prediction:
-        """By how much the weighted loss would be lower than with the mix `base`; below 0 if it would be higher."""
-        return _interval((self.losses(base, flops) - self.losses(shares, flops)) @ self._weights(weights))
+    def change(
+        self, base: Mapping[str, float], shares: Mapping[str, float], weights: Mapping[str, float], flops: float
+    ) -> Estimate:
+        """By how much the weighted loss would be higher with another mix than with `base`."""
+        return _interval((self.losses(shares, flops) - self.losses(base, flops)) @ self._weights(weights))
 
-    def best(
-        self,
-        weights: Mapping[str, float],
-        flops: float,
-        low: Mapping[str, float],
-        high: Mapping[str, float],
-    ) -> dict[str, float]:
-        """The mix of the lowest weighted loss whose shares lie between `low` and `high`.
-
-        The weighted loss is a sum of exponentials of linear functions, and so convex: Frank-Wolfe steps towards the
-        best corner (Frank and Wolfe 1956) come to its minimum. `low` must sum to at most 1, `high` to at least 1.
-        """
-        weight, scale = self._weights(weights), (flops / self.unit_flops) ** -self.exponents[0]
-        least, most = (np.array([of[part] for part in self.parts]) for of in (low, high))
-
-        def corner(cost: Floats) -> Floats:
-            mix, left = least.copy(), 1 - least.sum()
-            for part in np.argsort(cost, kind="stable"):
-                more = min(left, most[part] - least[part])
-                mix[part], left = mix[part] + more, left - more
-            return mix
-
-        mix = corner(np.zeros(len(self.parts)))
-        for _ in range(STEPS):
-            terms = weight * np.exp(self.effects[0] @ mix) * scale
-            gradient = terms @ self.effects[0]
-            towards = corner(gradient) - mix
-            if -gradient @ towards < TOLERANCE:
-                break
-            along = self.effects[0] @ towards
-            steps = np.linspace(0, 1, 101)
-            mix = mix + steps[(np.exp(steps[:, None] * along) @ terms).argmin()] * towards
-        return {part: float(share) for part, share in zip(self.parts, mix, strict=True)}
+    def weighted(self, mixes: Sequence[Mapping[str, float]], weights: Mapping[str, float], flops: float) -> Floats:
+        """Predicted weighted loss of many mixes: [mixes]."""
+        shares = np.array([[mix[part] for part in self.parts] for mix in mixes])
+        reducible = np.exp(shares @ self.effects[0].T) * (flops / self.unit_flops) ** -self.exponents[0]
+        return (self.floors[0] + reducible) @ self._weights(weights)
 
     def _weights(self, weights: Mapping[str, float]) -> Floats:
         found = np.array([weights.get(name, 0.0) for name in self.categories])
@@ -190,6 +158,6 @@ def _fit(design: Floats, losses: Floats, seen: Floats) -> tuple[Floats, Floats, 
     )
 
 
-def _interval(values: Floats) -> Prediction:
+def _interval(values: Floats) -> Estimate:
     low, high = np.quantile(values[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Prediction(float(values[0]), float(low), float(high))
+    return Estimate(float(values[0]), float(low), float(high))
