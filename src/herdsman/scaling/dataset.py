@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -68,12 +69,14 @@ def with_mix(documents: Path, folder: Path, name: str, mix: Mapping[str, float])
         name: of the mix, "pretrain" or "anneal".
     """
     mixes = read_json(documents / MIX) | {name: dict(mix)}
-    if not folder.exists() or read_json(folder / MIX) != mixes:
-        with atomic_folder(folder) as beside:
-            for path in documents.glob("kept-*.parquet"):
-                (beside / path.name).symlink_to(path.resolve())
-            write_json(beside / MIX, mixes)
-            write_json(beside / MANIFEST, {"fingerprint": digest_of([fingerprint_of(documents), mixes])})
+    fingerprint = digest_of([fingerprint_of(documents), mixes])
+    if not (folder / MANIFEST).exists() or fingerprint_of(folder) != fingerprint:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in documents.glob("kept-*.parquet"):
+            with suppress(FileExistsError):  # another process may be at the same
+                (folder / path.name).symlink_to(path.resolve())
+        write_json(folder / MIX, mixes)
+        write_json(folder / MANIFEST, {"fingerprint": fingerprint})
     return folder
 
 

@@ -20,7 +20,7 @@ from herdsman.files import digest_of, read_jsonl, write_jsonl
 from herdsman.generation.local import LocalEngine
 from herdsman.model.store import load_model
 from herdsman.progress import Progress
-from herdsman.scaling.runs import STAGE, Run
+from herdsman.scaling.dataset import fingerprint_of
 from herdsman.tokens.tokenizer import Tokenizer
 
 HELD_OUT = "held_out"
@@ -62,18 +62,23 @@ class Yardstick:
                 questions[benchmark.name] = [read_question(benchmark, row) for row in rows_of]
         return Yardstick(Tokenizer.load(tokenizer), held_out, questions)
 
-    def measure_all(self, runs: Sequence[Run], folder: Path, device: torch.device, progress: Progress) -> list[Path]:
-        """Measures the models of runs in `folder/runs`, and returns where: below `folder/measured`."""
+    def measure_all(
+        self, stages: Sequence[Path], out: Path, device: torch.device | str, progress: Progress
+    ) -> list[Path]:
+        """Measures the models of finished trainings and returns where, a folder below `out` for each.
+
+        Args:
+            stages: folders with `model/` and a manifest.
+        """
         ids = [[held_out.id for held_out in self.held_out], [[q.id for q in some] for some in self.questions.values()]]
-        places = []
-        with progress.task("measure", total=len(runs), unit="models") as task:
-            for run in runs:
-                places.append(folder / "measured" / digest_of([ids, run.fingerprint])[:16])
-                self.measure(folder / "runs" / run.name / STAGE / "model", places[-1], device)
+        places = [out / digest_of([ids, fingerprint_of(stage)])[:16] for stage in stages]
+        with progress.task("measure", total=len(stages), unit="models") as task:
+            for stage, place in zip(stages, places, strict=True):
+                self.measure(stage / "model", place, device)
                 task.advance()
         return places
 
-    def measure(self, model: Path, out: Path, device: torch.device) -> None:
+    def measure(self, model: Path, out: Path, device: torch.device | str) -> None:
         """Writes `out/held_out.jsonl` and a file for each benchmark, as the evaluate stage does; resumes."""
         missing = [name for name in (HELD_OUT, *self.questions) if not (out / f"{name}.jsonl").exists()]
         if not missing:

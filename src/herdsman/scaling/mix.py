@@ -39,7 +39,7 @@ from herdsman.scaling.measure import Yardstick, losses_by_category, read_measure
 from herdsman.scaling.mix_law import MixLaw, MixPoint
 from herdsman.scaling.mix_options import MixSearchOptions
 from herdsman.scaling.options import ScalingOptions
-from herdsman.scaling.runs import Run, Train, run_all
+from herdsman.scaling.runs import STAGE, Run, Train, run_all
 from herdsman.training.options import PretrainOptions
 
 LEDGER = "sources.json"
@@ -197,7 +197,8 @@ def search_mix(
 
     def measured(runs: Sequence[Run], label: str) -> list[Path]:
         run_all(partial(list, runs), folder / "runs", train, processes, progress, label)
-        return yardstick.measure_all(runs, folder, device, progress)
+        stages = [folder / "runs" / one.name / STAGE for one in runs]
+        return yardstick.measure_all(stages, folder / "measured", device, progress)
 
     candidates = dials.design(options.factor)
     weights: Mapping[str, float] = options.weights or {}
@@ -223,7 +224,8 @@ def search_mix(
         "runs": [{"mix": candidates[at // len(small)].name, **asdict(point)} for at, point in enumerate(points)],
         "base": _told(dials.base, fitted, larger[0][0].flops), "proposal": _told(proposal, fitted, larger[0][0].flops),
         "predicted_change": asdict(fitted.change(dials.base.parts, proposal.parts, weights, larger[0][0].flops)),
-        "measured_change": asdict(change), "better": change.high < 0, "changes": changes(by_mix, list(yardstick.questions)),
+        "measured_change": asdict(change), "better": change.high < 0,
+        "changes": changes(by_mix, list(yardstick.questions)),
         "topics": read_json(inputs["documents"] / MIX).get("topic_ledger", []),
     }  # fmt: skip
     write_json(folder / RESULT, result)

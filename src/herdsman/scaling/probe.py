@@ -26,14 +26,14 @@ import torch
 from herdsman.errors import InputError, RecipeError
 from herdsman.evaluation.options import EvaluationOptions
 from herdsman.files import atomic_folder, digest_of, read_json, write_json
-from herdsman.model.count import count_parameters
+from herdsman.model.count import count_parameters, training_flops
 from herdsman.model.options import ModelOptions
 from herdsman.progress import Progress
 from herdsman.scaling.compare import changes
 from herdsman.scaling.dataset import DOCUMENTS, MIX, STREAM, TOKENS, identity, lay_beside, with_mix
 from herdsman.scaling.measure import Yardstick
 from herdsman.scaling.probe_options import ProbeOptions
-from herdsman.scaling.runs import Run, Train, run_all
+from herdsman.scaling.runs import STAGE, Run, Train, run_all
 from herdsman.tokens.streams import TokenStreams
 from herdsman.training.checkpoints.integrity import read_manifest
 from herdsman.training.options import Phase, PretrainOptions
@@ -88,6 +88,7 @@ def probe(
 
     shares = stream_shares(before, read_json(inputs["documents"] / MIX))
     mixed = {stream: (1 - options.share) * share for stream, share in shares.items()} | {STREAM: options.share}
+    flops = training_flops(model, vocab_size, shortened.phases[-1].tokens)
     runs = {}
     for kind, mix, tokens in ((DEFAULT, shares, inputs["tokens"]), (name, mixed, own / TOKENS)):
         read = {
@@ -95,14 +96,15 @@ def probe(
             "documents": with_mix(inputs["documents"], base / "with" / kind, "anneal", mix),
             "tokens": tokens,
         }
-        runs[kind] = [Run(f"{kind}-{n + 1}", model, shortened, read, seed + n) for n in range(options.seeds)]
+        runs[kind] = [Run(f"{kind}-{n + 1}", model, shortened, read, seed + n, flops) for n in range(options.seeds)]
     all_runs = [run for both in zip(*runs.values(), strict=True) for run in both]
     run_all(
         partial(_open_runs, all_runs, half), base / "runs", partial(anneal, half, begin, train), processes, progress
     )
 
     yardstick = Yardstick.of([inputs["documents"], own / DOCUMENTS], inputs["tokenizer"], evaluation, progress)
-    places = [yardstick.measure_all(kind, base, device, progress) for kind in runs.values()]
+    stages = [[base / "runs" / run.name / STAGE for run in kind] for kind in runs.values()]
+    places = [yardstick.measure_all(kind, base / "measured", device, progress) for kind in stages]
     there = TokenStreams.open(own / TOKENS).sizes()[STREAM]["tokens"]
     reads = sum(phase.tokens for phase in shortened.phases[-1:])
     result = {
