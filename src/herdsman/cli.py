@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from herdsman import __version__
-from herdsman.commands import looking, models, raising
+from herdsman.commands import looking, models, raising, scaling
 from herdsman.commands.shared import fail
 from herdsman.errors import HerdsmanError, machine_error
 
@@ -24,6 +24,7 @@ app.command("raise")(raising.raise_)
 app.command()(raising.join)
 app.command()(raising.plan)
 app.command()(raising.rehearse)
+app.command()(scaling.scale)
 app.command()(looking.status)
 app.command()(looking.report)
 app.command()(looking.inspect)

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from herdsman.errors import RecipeError
 from herdsman.files import digest_of, write_json
+from herdsman.model.options import ModelOptions
 from herdsman.parallel import available_cores, connect_ray
 from herdsman.progress import Progress
 from herdsman.recipe import MachineOptions, Recipe
+from herdsman.training.options import MANNER, PretrainOptions
 from herdsman.workspace import Work, Workspace
 
 if TYPE_CHECKING:
@@ -20,12 +22,6 @@ if TYPE_CHECKING:
     from herdsman.model.llama import Llama
 
 MOST_THREADS = 8
-MANNER: Any = {
-    **dict.fromkeys(("checkpoints", "health", "metrics", "layout", "attention", "recompute", "compile"), True),
-    "phases": {"__all__": {"layout": True, "gate": {"most_tokens": True, "at_limit": True}}},
-}
-"""Options of pretraining that change how it runs and not, but for rounding, what comes out."""
-
 Figures = Mapping[str, Any]
 
 
@@ -102,6 +98,11 @@ def _pretrain(recipe: Recipe, work: Work) -> None:
     from herdsman.ranks import run_on_ranks
 
     run_on_ranks(recipe, work)
+
+
+def train_model(recipe: Recipe, model: ModelOptions, pretrain: PretrainOptions, work: Work) -> None:
+    """Training as in the `pretrain` stage, of another model on another schedule: one run of a sweep."""
+    _pretrain(recipe.model_copy(update={"model": model, "pretrain": pretrain, "seed": work.seed}), work)
 
 
 def train_base(recipe: Recipe, work: Work, device: torch.device) -> None:

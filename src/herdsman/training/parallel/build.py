@@ -15,9 +15,10 @@ from herdsman.training.parallel.data import shard
 from herdsman.training.parallel.layout import Layout, LayoutOptions
 from herdsman.training.parallel.mesh import Mesh
 from herdsman.training.parallel.model import ParallelModel
-from herdsman.training.parallel.pipeline import parts, stages_of
+from herdsman.training.parallel.pipeline import parts
 from herdsman.training.parallel.recompute import recompute
 from herdsman.training.parallel.running import PLAIN, Running
+from herdsman.training.parallel.stages import stages_of
 from herdsman.training.parallel.tensor import split_block, split_ends
 
 Fill = Callable[[str, Tensor], None]

@@ -20,8 +20,9 @@ from herdsman.training.parallel.context import places_of
 from herdsman.training.parallel.data import reshard, synchronise
 from herdsman.training.parallel.layout import Layout
 from herdsman.training.parallel.mesh import Mesh
-from herdsman.training.parallel.pipeline import Pipeline, padded_count, stages_of
+from herdsman.training.parallel.pipeline import Pipeline
 from herdsman.training.parallel.running import Running
+from herdsman.training.parallel.stages import padded_count, stages_of
 from herdsman.training.parallel.tensor import Vocabulary, gather_sequence
 
 
@@ -40,7 +41,7 @@ class ParallelModel:
     """A model over all processes of the default group, or on this one alone; `build.lay_out` and `alone` make it.
 
     Attributes:
-        modules: this process's parts of the model, in the order of `pipeline.stages_of`.
+        modules: this process's parts of the model, in the order of `stages.stages_of`.
         mesh: the mesh of processes, None for one alone.
     """
 

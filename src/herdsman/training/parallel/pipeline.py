@@ -1,4 +1,4 @@
-"""Pipeline parallelism: which layers a rank has, and torch's schedules over micro-batches (paper, section 3.3.2)."""
+"""Pipeline parallelism: torch's schedules over micro-batches (paper, section 3.3.2)."""
 
 from __future__ import annotations
 
@@ -12,37 +12,14 @@ from torch.distributed.pipelining import PipelineStage
 from torch.distributed.pipelining.schedules import get_schedule_class
 
 from herdsman.model.llama import Part
-from herdsman.training.parallel.layout import ONE_STAGE, V_SHAPED, Layout
+from herdsman.training.parallel.layout import ONE_STAGE, Layout
+from herdsman.training.parallel.stages import layers_of_stages, stages_of
 
 
 def parts(layers: int, stages: int) -> list[Part]:
-    """Cuts a model into stages of like work: the embedding and the output weigh as much as a block each.
-
-    So the first and the last stage have a block less than the others where that comes out even: with 126 layers in 128
-    stages they have none.
-    """
-    units = layers + 2
-    borders = [stage * units // stages for stage in range(stages + 1)]
-    cuts = [0, *(min(max(border - 1, 0), layers) for border in borders[1:-1]), layers]
-    return [Part(range(cuts[i], cuts[i + 1]), i == 0, i == stages - 1) for i in range(stages)]
-
-
-def stages_of(rank: int, layout: Layout) -> list[int]:
-    """The stages a pipeline rank has: every so many, or one going down and one coming back for V-shaped schedules."""
-    if layout.schedule in V_SHAPED:
-        return [rank, layout.stages - 1 - rank]
-    return list(range(rank, layout.stages, layout.pipeline))
-
-
-def padded_count(micro_batches: int, layout: Layout) -> int:
-    """Micro-batches that the schedule can run with: the next multiple of the ranks, and two for each in a V.
-
-    torch's schedules refuse other numbers; the ones added hold nothing that is trained.
-    """
-    if layout.pipeline == 1:
-        return micro_batches
-    unit = layout.stages if layout.schedule in V_SHAPED else layout.pipeline
-    return -(-micro_batches // unit) * unit
+    """The model cut into stages, see `stages.layers_of_stages`."""
+    cut = layers_of_stages(layers, stages)
+    return [Part(part, i == 0, i == stages - 1) for i, part in enumerate(cut)]
 
 
 class _Stage(PipelineStage):

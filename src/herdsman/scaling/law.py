@@ -1,0 +1,339 @@
+"""Scaling laws from training runs: IsoFLOP parabolas, the power law through their minima, and how sure both are.
+
+The method is that of "The Llama 3 Herd of Models", section 3.2.1: among runs of one compute budget, held-out loss over
+the logarithm of training tokens is a parabola; its minimum is the compute-optimal number of tokens; over budgets these
+follow N*(C) = A C^alpha, N being training TOKENS. What the paper does not say: how sure that is. Here the residuals of
+all parabolas are drawn anew, and everything is fitted again. Needs numpy alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from herdsman.errors import InputError
+
+Values = NDArray[np.float64]
+
+SAME_BUDGET = 1.1  # runs whose FLOPs differ by less than this factor are of one budget: runs end with a whole step
+LEAST_SIZES = 4  # three for a parabola, and one more that says how well it fits
+LEAST_FOR_FLOOR = 4  # budgets without which a floor of the loss cannot be told from its slope
+RESAMPLES = 1000
+LEVEL = 0.95
+LOSS_EXPONENTS = np.geomspace(0.004, 1.0, 240)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One training run.
+
+    Attributes:
+        flops: spent on training.
+        parameters: of the model; those that the run's FLOPs are reckoned by.
+        tokens: trained on.
+        loss: on held-out text, nats a token.
+    """
+
+    flops: float
+    parameters: float
+    tokens: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with the ends of its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """coefficient * x ** exponent."""
+
+    coefficient: float
+    exponent: float
+
+    def __call__(self, x: float) -> float:
+        return float(self.coefficient * x**self.exponent)
+
+
+LLAMA3 = PowerLaw(0.299, 0.537)
+"""Optimal training tokens of FLOPs as published: the legend of figure 3. The text's rounded 0.29 and 0.53 give 10.5T
+tokens for 3.8e25 FLOPs, the legend's 16.3T; the paper prints 16.55T."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The runs of one budget, and the parabola curvature * (ln tokens - ln best)^2 + lowest through them.
+
+    Attributes:
+        flops: geometric mean of the runs'.
+        points: by tokens.
+        best_tokens, best_parameters, lowest_loss: at the minimum; its parameters lie between those of the runs.
+        tokens: the same minimum with its interval; None where the curve is not used.
+        problem: why the curve is not used for the law; empty if it is.
+    """
+
+    flops: float
+    points: tuple[Point, ...]
+    curvature: float
+    best_tokens: float
+    best_parameters: float
+    lowest_loss: float
+    tokens: Estimate | None
+    problem: str
+
+    @property
+    def side(self) -> int:
+        """Where the runs must be extended to have the minimum among them: 1 to more tokens, -1 to fewer, 0 nowhere."""
+        losses, tokens = [point.loss for point in self.points], [point.tokens for point in self.points]
+        if not self.curvature > 0:
+            return 1 if losses[-1] < losses[0] else -1
+        return int(self.best_tokens > tokens[-1]) - int(self.best_tokens < tokens[0])
+
+    def __call__(self, tokens: float) -> float:
+        return float(self.curvature * np.log(tokens / self.best_tokens) ** 2 + self.lowest_loss)
+
+
+@dataclass(frozen=True)
+class LossLaw:
+    """Lowest loss of a budget: floor + scale * (flops / middle) ** -exponent."""
+
+    floor: float
+    scale: float
+    exponent: float
+    middle: float
+
+    def __call__(self, flops: float) -> float:
+        return float(self.floor + self.scale * (flops / self.middle) ** -self.exponent)
+
+
+class Fit:
+    """A scaling law with its intervals.
+
+    Attributes:
+        curves: of all budgets, also of those that are not used.
+        law: optimal training tokens of FLOPs.
+        loss_law: held-out loss at the optimum, of FLOPs. Without budgets enough to tell a floor it has none, and
+            bends too little when extrapolated far.
+        exponent, coefficient: of the law. The coefficient is its value at 1 FLOP, far from all runs, and so unsure.
+        noise: of a single run's loss, as a standard deviation, from the parabolas' residuals.
+        excess: by how much the minima scatter more around the law than the runs' noise explains; intervals are
+            widened by it.
+    """
+
+    def __init__(
+        self,
+        curves: Sequence[Curve],
+        flops: Values,
+        best: Values,
+        lowest: Values,
+        noise: float,
+        excess: float,
+    ):
+        # Row 0 of `best` (ln tokens) and `lowest` is the estimate, the others are drawn; [1 + draws, budgets].
+        self.curves, self.noise, self.excess = tuple(curves), noise, excess
+        self.middle = float(np.exp(np.log(flops).mean()))
+        x = np.log(flops / self.middle)
+        self._exponents, self._logs = _line(x, best)
+        self._losses = _loss_laws(flops / self.middle, lowest)
+        exponent = float(self._exponents[0])
+        self.law = PowerLaw(float(np.exp(self._logs[0] - exponent * np.log(self.middle))), exponent)
+        self.loss_law = LossLaw(*(float(part[0]) for part in self._losses), self.middle)
+        self.exponent = _estimate(self._exponents)
+        self.coefficient = _estimate(np.exp(self._logs - self._exponents * np.log(self.middle)))
+
+    def tokens(self, flops: float) -> Estimate:
+        """Compute-optimal training tokens."""
+        return _estimate(np.exp(self._logs + self._exponents * np.log(flops / self.middle)))
+
+    def parameters(self, flops: float) -> Estimate:
+        """Compute-optimal parameters, as flops / (6 tokens): so many where attention and embeddings weigh little."""
+        tokens = self.tokens(flops)
+        return Estimate(*(flops / (6 * part) for part in (tokens.value, tokens.high, tokens.low)))
+
+    def loss(self, flops: float) -> Estimate:
+        """Held-out loss of the compute-optimal model, nats a token."""
+        floor, scale, exponent = self._losses
+        return _estimate(floor + scale * (flops / self.middle) ** -exponent)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "tokens": {
+                **asdict(self.law),
+                "low_exponent": self.exponent.low,
+                "high_exponent": self.exponent.high,
+                "low_coefficient": self.coefficient.low,
+                "high_coefficient": self.coefficient.high,
+            },
+            "loss": asdict(self.loss_law),
+            "noise": self.noise,
+            "excess": self.excess,
+            "curves": [asdict(curve) for curve in self.curves],
+        }
+
+
+def fit_isoflop(points: Sequence[Point], seed: int = 1, resamples: int = RESAMPLES) -> Fit:
+    """Fits parabolas, the power law of their minima and the law of the lowest losses, with 95% intervals.
+
+    Intervals come from a bootstrap of residuals. The runs of a budget are few and at chosen sizes, so runs are not
+    drawn; the residuals of all parabolas are, each brought to the noise's size by what the fit has taken of it
+    (its leverage), and added to the parabolas. If minima scatter around the law by more than that explains (a learning
+    rate that suits some budgets better, data that begins to repeat), all intervals are widened by the ratio.
+
+    Raises:
+        InputError: fewer than two budgets have a minimum among their runs.
+    """
+    budgets = [_curve(group) for group in _budgets(points)]
+    used = [curve for curve in budgets if not curve.problem]
+    if len(used) < 2:
+        told = "; ".join(f"{curve.flops:.3g} FLOPs: {curve.problem}" for curve in budgets if curve.problem)
+        raise InputError(
+            f"a law needs two budgets with a minimum among their runs, here {len(used)} of {len(budgets)} have one"
+            + (f" ({told})" if told else ""),
+            do="run smaller and larger models at these budgets",
+        )
+    residuals, fitted = [], []
+    for curve in used:
+        design = _design(curve)
+        losses = np.array([point.loss for point in curve.points])
+        hat = design @ np.linalg.pinv(design)
+        fitted.append(hat @ losses)
+        residuals.append((losses - fitted[-1]) / np.sqrt(1 - np.diag(hat)))
+    pool = np.concatenate(residuals)
+    noise = float(np.sqrt(np.mean(pool**2)))
+    generator = np.random.default_rng(seed)
+    sizes = _unsure_scale(generator, len(pool) - 3 * len(used), resamples)
+    best, lowest = [], []
+    for curve, losses in zip(used, fitted, strict=True):
+        drawn = losses + sizes[:, None] * generator.choice(pool - pool.mean(), (resamples, len(losses)))
+        _, ln_tokens, loss = _parabolas(curve, np.vstack([[point.loss for point in curve.points], drawn]))
+        best.append(ln_tokens)
+        lowest.append(loss)
+    flops = np.array([curve.flops for curve in used])
+    best_all, lowest_all = np.stack(best, axis=1), np.stack(lowest, axis=1)
+    # A draw without a minimum says nothing of where it lies.
+    whole = np.isfinite(best_all).all(axis=1)
+    best_all, lowest_all = best_all[whole], lowest_all[whole]
+    best_all, excess = _widened(flops, best_all, generator)
+    sure = {curve.flops: _estimate(np.exp(best_all[:, column])) for column, curve in enumerate(used)}
+    told_curves = [Curve(**{**vars(curve), "tokens": sure.get(curve.flops)}) for curve in budgets]
+    return Fit(told_curves, flops, best_all, lowest_all, noise, excess)
+
+
+def isoflop_curve(points: Sequence[Point]) -> Curve:
+    """The parabola through runs of one budget, without an interval."""
+    return _curve(sorted(points, key=lambda point: point.tokens))
+
+
+def _budgets(points: Sequence[Point]) -> list[list[Point]]:
+    groups: list[list[Point]] = []
+    for point in sorted(points, key=lambda point: point.flops):
+        if not groups or point.flops > SAME_BUDGET * groups[-1][0].flops:
+            groups.append([])
+        groups[-1].append(point)
+    return [sorted(group, key=lambda point: point.tokens) for group in groups]
+
+
+def _curve(points: Sequence[Point]) -> Curve:
+    flops = float(np.exp(np.mean([np.log(point.flops) for point in points])))
+    tokens = [point.tokens for point in points]
+    curve = Curve(flops, tuple(points), np.nan, np.nan, np.nan, np.nan, None, "")
+    if len(set(tokens)) < LEAST_SIZES:
+        return Curve(**{**vars(curve), "problem": f"it has {len(set(tokens))} sizes, a parabola needs {LEAST_SIZES}"})
+    curvatures, ln_best, lowest = _parabolas(curve, np.array([[point.loss for point in points]]))
+    curvature, best = float(curvatures[0]), float(np.exp(ln_best[0]))
+    problem = ""
+    if not curvature > 0:
+        problem = "the losses have no minimum"
+    elif best < tokens[0]:
+        problem = f"the minimum lies below {tokens[0]:.3g} tokens: larger models are missing"
+    elif best > tokens[-1]:
+        problem = f"the minimum lies above {tokens[-1]:.3g} tokens: smaller models are missing"
+    parameters = float(np.exp(np.interp(np.log(best), np.log(tokens), [np.log(p.parameters) for p in points])))
+    return Curve(flops, tuple(points), curvature, best, parameters, float(lowest[0]), None, problem)
+
+
+def _design(curve: Curve) -> Values:
+    x = np.log([point.tokens for point in curve.points])
+    x = x - x.mean()
+    return np.stack([x**2, x, np.ones_like(x)], axis=1)
+
+
+def _parabolas(curve: Curve, losses: Values) -> tuple[Values, Values, Values]:
+    """Curvature, ln tokens at the minimum (NaN where there is none) and loss there, of losses [draws, runs]."""
+    a, b, c = np.linalg.pinv(_design(curve)) @ losses.T
+    middle = np.mean(np.log([point.tokens for point in curve.points]))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        lowest = np.where(a > 0, -b / (2 * a), np.nan)
+    return a, lowest + middle, c + b * lowest / 2
+
+
+def _line(x: Values, y: Values) -> tuple[Values, Values]:
+    """Slopes and values at x = 0 of least-squares lines through y [draws, budgets]; the mean of x must be 0."""
+    return y @ x / (x @ x), y.mean(axis=1)
+
+
+def _unsure_scale(generator: np.random.Generator, freedom: int, draws: int) -> Values:
+    """Factors by which a standard deviation estimated with so many degrees of freedom may be wrong, one a draw: they
+    give the draws the tails of Student's distribution."""
+    return np.sqrt(freedom / generator.chisquare(freedom, draws))
+
+
+def _widened(flops: Values, best: Values, generator: np.random.Generator) -> tuple[Values, float]:
+    """The draws, and 1; if the minima scatter around the law more than 95% of the draws do, the draws spread so far
+    about the estimate that they explain it, and that ratio."""
+    freedom = len(flops) - 2
+    if freedom < 1:
+        return best, 1.0
+    x = np.log(flops) - np.log(flops).mean()
+
+    def scatter(y: Values) -> Values:
+        slopes, middles = _line(x, y)
+        return ((y - middles[:, None] - slopes[:, None] * x) ** 2).sum(axis=1)
+
+    found, drawn = scatter(best[:1])[0], scatter(best[1:] - best[0])
+    if found <= np.quantile(drawn, LEVEL):
+        return best, 1.0
+    excess = float(np.sqrt(found / drawn.mean()))
+    factors = excess * _unsure_scale(generator, freedom, len(best) - 1)
+    return np.vstack([best[:1], best[0] + factors[:, None] * (best[1:] - best[0])]), excess
+
+
+def _loss_laws(flops: Values, losses: Values) -> tuple[Values, Values, Values]:
+    """floor + scale * flops ** -exponent through losses [draws, budgets] by least squares: floors, scales, exponents.
+
+    For each exponent of a grid the rest is linear. A floor below 0 is taken for 0.
+    """
+    powers = flops[None] ** -LOSS_EXPONENTS[:, None]
+    alone = losses @ (powers / (powers**2).sum(axis=1, keepdims=True)).T
+    scales, floors = alone, np.zeros_like(alone)
+    if len(flops) >= LEAST_FOR_FLOOR:
+        centred = powers - powers.mean(axis=1, keepdims=True)
+        slopes = losses @ (centred / (centred**2).sum(axis=1, keepdims=True)).T
+        heights = losses.mean(axis=1, keepdims=True) - slopes * powers.mean(axis=1)
+        scales, floors = np.where(heights > 0, slopes, alone), np.maximum(heights, 0)
+    # |floor + scale * power - loss|^2, multiplied out so that no array of draws by exponents by budgets is made.
+    errors = (
+        len(flops) * floors**2
+        + scales**2 * (powers**2).sum(axis=1)
+        + 2 * floors * scales * powers.sum(axis=1)
+        - 2 * floors * losses.sum(axis=1, keepdims=True)
+        - 2 * scales * (losses @ powers.T)
+    )
+    chosen = errors.argmin(axis=1)
+    rows = np.arange(len(losses))
+    return floors[rows, chosen], scales[rows, chosen], LOSS_EXPONENTS[chosen]
+
+
+def _estimate(draws: Values) -> Estimate:
+    """The first value, with the percentiles of the others."""
+    low, high = np.quantile(draws[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(float(draws[0]), float(low), float(high))
