@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -24,11 +25,13 @@ from numpy.typing import NDArray
 
 from herdsman.errors import InputError
 from herdsman.scaling.law import Estimate
+from herdsman.scaling.points import read_rows
 
 LEVEL, DRAWS, SEED = 0.95, 4_000, 0
 GRID, CEILINGS = 60, 5
 LEAST_CEILING = 0.9
 EXCLUDED = 15.0  # this far below the highest log-likelihood
+HELP = "give flops, nats_per_character and, where accuracy is known, accuracy, questions and chance"
 LEAST_POINTS = 4  # of each step: two make a line, and the scatter around it needs some more
 Floats = NDArray[np.float64]
 
@@ -112,6 +115,48 @@ def score_of(
     )
 
 
+def read_scores(path: Path) -> list[Score]:
+    """Reads a table (CSV or JSON) with the fields of `Score` as columns.
+
+    `flops` and `nats_per_character` must be there; `accuracy` may be empty, and where it is given `questions` and
+    `chance` are too. `benchmark`, `model` and `optimal` (1 if left out) may be left out.
+
+    Raises:
+        InputError: the file cannot be read, or a row lacks a number.
+    """
+    rows = read_rows(path)
+    if not rows:
+        raise InputError("holds no points", where=path, do=HELP)
+    return [_score(row, place) for place, row in rows]
+
+
+def _score(row: Mapping[str, Any], place: str) -> Score:
+    needed = ["flops", "nats_per_character"]
+    accuracy = str(row.get("accuracy") if row.get("accuracy") is not None else "").strip()
+    needed += ["accuracy", "questions", "chance"] if accuracy else []
+    values = {}
+    for name in needed:
+        try:
+            values[name] = float(row[name])
+        except (KeyError, TypeError, ValueError):
+            raise InputError(f"{name} is {row.get(name)!r}, not a number", where=place, do=HELP) from None
+    shares = [values.get("accuracy", 0.0), values.get("chance", 0.0)]
+    if not values["flops"] > 0 or not values["nats_per_character"] > 0 or not all(0 <= share <= 1 for share in shares):
+        raise InputError(
+            "has numbers that cannot be", where=place, do="give flops and nats_per_character above 0 and shares of 1"
+        )
+    return Score(
+        str(row.get("benchmark") or "benchmark"),
+        str(row.get("model") or place),
+        values["flops"],
+        values["nats_per_character"],
+        values.get("accuracy"),
+        int(values.get("questions", 0)),
+        values.get("chance", 0.0),
+        str(row.get("optimal", 1)).strip().lower() not in ("0", "false", "no"),
+    )
+
+
 def forecast(scores: Sequence[Score], flops: float, seed: int = SEED) -> Forecast:
     """Forecasts one benchmark for a model of so many training FLOPs, with intervals of 95%.
 
@@ -135,7 +180,7 @@ def forecast(scores: Sequence[Score], flops: float, seed: int = SEED) -> Forecas
     (intercept, slope), drawn = _line(np.log10(x), y, np.log10(flops), draw)
     likelihood = _estimate(float(intercept + slope * np.log10(flops)), drawn)
     known = [score for score in scores if score.accuracy is not None]
-    chance = fmean(score.chance for score in scores)
+    chance = fmean(score.chance for score in known) if known else 0.0
     sigmoid = accuracy = None
     if len(known) >= LEAST_POINTS:
         sigmoid, accuracy = _sigmoid(known, chance, likelihood.value, drawn, draw)

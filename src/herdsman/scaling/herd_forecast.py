@@ -11,12 +11,13 @@ import torch
 from herdsman.errors import WorkspaceError
 from herdsman.evaluation.options import EvaluationOptions
 from herdsman.files import read_json, read_jsonl, write_json
-from herdsman.model.count import training_flops
+from herdsman.model.count import model_flops
 from herdsman.model.options import ModelOptions
 from herdsman.progress import Progress
 from herdsman.scaling.forecast import Score, make_record, score_of
 from herdsman.scaling.measure import Yardstick
 from herdsman.scaling.runs import STAGE
+from herdsman.scaling.sweep import FOLDER, RUNS
 from herdsman.training.options import PretrainOptions
 from herdsman.workspace import MANIFEST
 
@@ -49,7 +50,11 @@ def forecast_herd(
             return known
     scores = sweep_scores(root, evaluation, device, progress)
     vocab_size = read_json(root / "tokens" / "sources.json")["vocab_size"]
-    flops = sum(training_flops(model, vocab_size, p.steps * p.batch_tokens, p.sequence_length) for p in pretrain.phases)
+    # Counted as the sweep's runs are: causal attention over half the sequence.
+    flops = sum(
+        model_flops(model, vocab_size, phase.sequence_length / 2) * phase.steps * phase.batch_tokens
+        for phase in pretrain.phases
+    )
     record = make_record(scores, flops, before_run=not trained)
     write_json(path, record)
     return record
@@ -59,14 +64,14 @@ def sweep_scores(
     root: Path, evaluation: EvaluationOptions, device: torch.device | str, progress: Progress
 ) -> list[Score]:
     """A point for each benchmark and model of the sweep; optimal is the model of the lowest loss at its budget."""
-    runs = root / "scaling" / "runs.json"
+    runs = root / FOLDER / RUNS
     if not runs.exists():
         raise WorkspaceError("there is no finished sweep here", where=root, do="run herdsman scale first")
     rows = read_json(runs)
     lowest = {row["budget"]: min(r["loss"] for r in rows if r["budget"] == row["budget"]) for row in rows}
-    yardstick = Yardstick.of([root / "documents"], root / "tokenizer", evaluation, progress, held_out=False)
-    stages = [root / "scaling" / "runs" / row["name"] / STAGE for row in rows]
-    places = yardstick.measure_all(stages, root / "scaling" / "measured", device, progress)
+    yardstick = Yardstick.of([], root / "tokenizer", evaluation, progress)
+    stages = [root / FOLDER / "runs" / row["name"] / STAGE for row in rows]
+    places = yardstick.measure_all(stages, root / FOLDER / "measured", device, progress)
     return [
         score_of(
             name, row["name"], row["flops"], read_jsonl(place / f"{name}.jsonl"), row["loss"] == lowest[row["budget"]]

@@ -45,21 +45,28 @@ class Yardstick:
         """Held-out documents of some folders, `held_out_bytes` of each at most, and the recipe's benchmarks that are
         multiple choice: what small models write freely is right by chance only.
 
+        Args:
+            documents: folders of documents stages; none where questions alone are asked.
+
         Raises:
-            InputError: no held-out documents.
+            InputError: there are neither documents nor questions.
             NetworkError: the package that carries the benchmarks cannot be fetched.
         """
         held_out: list[HeldOut] = []
         for folder in documents:
             rows = read_documents(folder, split="held_out", columns=["id", "category", "text"])
             held_out += choose_held_out(rows, options.held_out_bytes)
-        if not held_out:
-            raise InputError("no held-out documents", where=documents[0], do="raise the held-out share or add pages")
         questions = {}
         for benchmark in (BENCHMARKS[name] for name in options.benchmarks):
             if benchmark.kind == "choice":
                 rows_of = read_rows(benchmark, options.examples, progress)
                 questions[benchmark.name] = [read_question(benchmark, row) for row in rows_of]
+        if not held_out and (documents or not questions):
+            raise InputError(
+                "there is nothing to measure models on",
+                where=documents[0] if documents else "evaluate.benchmarks",
+                do="raise documents.held_out_share or name a multiple-choice benchmark",
+            )
         return Yardstick(Tokenizer.load(tokenizer), held_out, questions)
 
     def measure_all(
@@ -80,7 +87,8 @@ class Yardstick:
 
     def measure(self, model: Path, out: Path, device: torch.device | str) -> None:
         """Writes `out/held_out.jsonl` and a file for each benchmark, as the evaluate stage does; resumes."""
-        missing = [name for name in (HELD_OUT, *self.questions) if not (out / f"{name}.jsonl").exists()]
+        wanted = [HELD_OUT, *self.questions] if self.held_out else [*self.questions]
+        missing = [name for name in wanted if not (out / f"{name}.jsonl").exists()]
         if not missing:
             return
         engine = LocalEngine(load_model(model, device), self.tokenizer)

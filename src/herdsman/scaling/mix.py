@@ -28,7 +28,6 @@ from herdsman.documents.mix_options import MixOptions
 from herdsman.errors import InputError
 from herdsman.evaluation.options import EvaluationOptions
 from herdsman.files import read_json, write_json, write_text
-from herdsman.model.count import training_flops
 from herdsman.model.options import ModelOptions
 from herdsman.progress import Progress
 from herdsman.scaling.compare import changes, weighted_change
@@ -180,10 +179,10 @@ def search_mix(
     dials = Dials(mix, first.shares, ledger["streams"])
     small = sorted(options.flops or sorted(scaling.budgets)[:2])
     large = options.check_flops or max(scaling.budgets)
-    target = training_flops(model, ledger["vocab_size"], sum(phase.tokens for phase in pretrain.phases))
+    family = Family(model, ledger["vocab_size"], first.sequence_length)
+    target = family.flops_a_token(model) * sum(phase.tokens for phase in pretrain.phases)
     law = read_json(law_file)["tokens"] if law_file.exists() else None
     optimal = PowerLaw(law["coefficient"], law["exponent"]) if law else LLAMA3
-    family = Family(model, ledger["vocab_size"], first.sequence_length)
     yardstick = Yardstick.of([inputs["documents"]], inputs["tokenizer"], evaluation, progress)
     unshared = pretrain.model_copy(update={"phases": [first.model_copy(update={"shares": None})]})
 
