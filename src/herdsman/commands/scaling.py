@@ -19,8 +19,12 @@ from herdsman.workspace import Workspace
 
 if TYPE_CHECKING:
     from herdsman.scaling.law import Fit
+    from herdsman.scaling.runs import Train
     from herdsman.scaling.sweep import Sweep
 
+ProcessesOption = Annotated[
+    int | None, typer.Option(min=1, help="Runs at once on this machine; one a core or a GPU if left out.")
+]
 REPEATED = 4  # passes over data from which repetition bends curves (Muennighoff et al. 2023, arXiv 2305.16264)
 
 
@@ -32,9 +36,7 @@ def scale(
         float | None, typer.Option(min=1, help="FLOPs of the model wanted: its size and tokens, and its recipe.")
     ] = None,
     to: Annotated[Path | None, typer.Option(help="Where to write that recipe; WORKSPACE/scaling if left out.")] = None,
-    processes: Annotated[
-        int | None, typer.Option(min=1, help="Runs at once on this machine; one a core or a GPU if left out.")
-    ] = None,
+    processes: ProcessesOption = None,
     json_: JsonOption = False,
     set: SetOption = None,
 ) -> None:
@@ -57,7 +59,7 @@ def scale(
         except KeyboardInterrupt:
             fail("stopped; run the same command to go on where it stopped", 130)
         fit, found = sweep.write()
-        _report(root)
+        write_report(root)
     found["at"] = _at(fit, budget or max(curve.flops for curve in fit.curves))
     if loaded and budget:
         found["flagship"] = _flagship(fit, budget, loaded, to or root / "scaling" / f"flagship-{budget:.3g}.toml")
@@ -67,17 +69,13 @@ def scale(
     _show(fit, found)
 
 
-def _run(recipe: Recipe, root: Path, processes: int | None) -> Sweep:
-    """Makes the data if need be, says what the sweep takes, and does it."""
+def prepare(recipe: Recipe, root: Path, processes: int | None, progress: Progress) -> tuple[Train, int]:
+    """Makes the data if need be; what trains one small model, and how many of them at once."""
     from herdsman.parallel import available_cores
-    from herdsman.scaling.runs import run_all
-    from herdsman.scaling.sweep import Sweep
     from herdsman.stages import fingerprints, raise_herd, resolve_device, train_model
 
-    progress = Progress()
     if not Workspace(root).stands("tokens", fingerprints(recipe)["tokens"]):
         raise_herd(recipe, Workspace(root), progress, until="tokens")
-    sweep = Sweep(root, recipe.scaling, recipe.model, recipe.pretrain, recipe.seed)
     if processes is None:
         processes = 1 if recipe.machine.processes > 1 or recipe.machine.nodes != "1" else available_cores()
         if resolve_device(recipe.machine).type == "cuda":
@@ -87,26 +85,36 @@ def _run(recipe: Recipe, root: Path, processes: int | None) -> Sweep:
     machine = recipe.machine
     if processes > 1 and machine.threads is None:
         machine = machine.model_copy(update={"threads": max(1, available_cores() // processes)})
+    return partial(train_model, recipe.model_copy(update={"machine": machine})), processes
+
+
+def _run(recipe: Recipe, root: Path, processes: int | None) -> Sweep:
+    """Makes the data if need be, says what the sweep takes, and does it."""
+    from herdsman.scaling.runs import run_all
+    from herdsman.scaling.sweep import Sweep
+
+    progress = Progress()
+    train, count = prepare(recipe, root, processes, progress)
+    sweep = Sweep(root, recipe.scaling, recipe.model, recipe.pretrain, recipe.seed)
     runs = sweep.runs()
     tokens, unique = [run.tokens for run in runs], sweep.unique_tokens()
     progress.line(
         f"{len(runs)} runs at {len(sweep.budgets)} budgets: {sum(run.flops for run in runs):.3g} FLOPs and "
-        f"{sum(tokens):,} tokens in all, {processes} at once. A curve whose minimum lies outside gets further runs."
+        f"{sum(tokens):,} tokens in all, {count} at once. A curve whose minimum lies outside gets further runs."
     )
     if max(tokens) > REPEATED * unique:
         progress.line(
             f"The longest run reads the herd's {unique:,} tokens {max(tokens) / unique:.1f} times. Repetition bends "
             "curves: add pages or lower scaling.budgets."
         )
-    train = partial(train_model, recipe.model_copy(update={"machine": machine}))
-    run_all(sweep.runs, sweep.folder, train, processes, progress, f"scale {recipe.name}")
+    run_all(sweep.runs, sweep.folder, train, count, progress, f"scale {recipe.name}")
     return sweep
 
 
-def _report(root: Path) -> None:
-    from herdsman.release.report import write_report
+def write_report(root: Path) -> None:
+    from herdsman.release import report
 
-    write_report(root, root / "report.html")
+    report.write_report(root, root / "report.html")
 
 
 def _at(fit: Fit, flops: float) -> dict[str, Any]:

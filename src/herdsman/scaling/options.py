@@ -7,6 +7,8 @@ from itertools import pairwise
 from pydantic import Field, field_validator
 
 from herdsman.options import Options
+from herdsman.scaling.mix_options import MixSearchOptions
+from herdsman.scaling.probe_options import ProbeOptions
 
 PUBLISHED_BUDGETS = [6e18, 1e19, 3e19, 6e19, 1e20, 3e20, 6e20, 1e21, 3e21, 1e22]
 
@@ -46,6 +48,8 @@ class ScalingOptions(Options):
         description="Tokens a step of all runs; if left out, by budget from 250K at 6e18 FLOPs to 4M at 1e22 as "
         "published, and on the same line below.",
     )
+    mix: MixSearchOptions = Field(MixSearchOptions(), description="The search for a better mix: `herdsman mix`.")
+    probe: ProbeOptions = Field(ProbeOptions(), description="The value of a data set: `herdsman probe`.")
 
     @field_validator("budgets")
     @classmethod

@@ -26,15 +26,28 @@ def read_points(path: Path) -> list[Point]:
     Raises:
         InputError: the file cannot be read, or a row lacks a number.
     """
+    rows = read_rows(path)
+    if not rows:
+        raise InputError("holds no runs", where=path, do=HELP)
+    names = {str(name) for name in rows[0][1]}
+    if "loss" not in names or len(names & {"flops", "parameters", "tokens"}) < 2:
+        raise InputError(f"its columns are {', '.join(names) or 'missing'}", where=path, do=HELP)
+    return [_point(row, place) for place, row in rows]
+
+
+def read_rows(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
+    """The rows of a table, CSV or JSON, each with where it stands.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise InputError(f"cannot be read ({reason})", where=path, do="check the path") from error
     rows = _json_rows(path, text) if text.lstrip().startswith(("[", "{")) else _csv_rows(path, text)
-    if not rows:
-        raise InputError("holds no runs", where=path, do=HELP)
-    return [_point(row, f"{path}, {place}") for place, row in rows]
+    return [(f"{path}, {place}", row) for place, row in rows]
 
 
 def _json_rows(path: Path, text: str) -> list[tuple[str, Mapping[str, Any]]]:
@@ -52,8 +65,6 @@ def _csv_rows(path: Path, text: str) -> list[tuple[str, Mapping[str, Any]]]:
     reader = csv.DictReader(io.StringIO(text))
     names = [name.strip() for name in reader.fieldnames or []]
     reader.fieldnames = names
-    if "loss" not in names or len(set(names) & {"flops", "parameters", "tokens"}) < 2:
-        raise InputError(f"its columns are {', '.join(names) or 'missing'}", where=path, do=HELP)
     return [(f"line {reader.line_num}", row) for row in reader]
 
 
