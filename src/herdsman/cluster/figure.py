@@ -44,9 +44,7 @@ class Figure:
 
     def plus(self, other: Figure | float) -> Figure:
         by = other if isinstance(other, Figure) else Figure.exact(other, self.unit)
-        return Figure(
-            self.value + by.value, self.unit, "derived", self.low + by.low, self.high + by.high, self.source
-        )
+        return Figure(self.value + by.value, self.unit, "derived", self.low + by.low, self.high + by.high, self.source)
 
     def holds(self, value: float) -> bool:
         """Whether a value lies in the range."""

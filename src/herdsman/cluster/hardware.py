@@ -56,10 +56,12 @@ class Efficiencies(Options):
     link: Share = Field(description="Of the links' bandwidth, in collectives inside a server.")
     network: Share = Field(description="Of the network's bandwidth, in collectives among servers.")
     block_seconds: Seconds | None = Field(
-        None, description="Starting a block's operations, forward and backward; none where they queue ahead, as on GPUs."
+        None,
+        description="Starting a block's operations, forward and backward; none where they queue ahead, as on GPUs.",
     )
     activations: Share | None = Field(
-        None, description="Bytes that a block keeps for its backward pass, relative to `memory.block_bytes`; 1 if not said."
+        None,
+        description="Bytes that a block keeps for its backward pass, relative to `memory.block_bytes`; 1 if not said.",
     )
 
 
@@ -156,7 +158,9 @@ def load_hardware(name_or_path: str | Path) -> Hardware:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{key}: {first['msg'].removeprefix('Value error, ')}", where=where, do="mend the file") from error
+        raise InputError(
+            f"{key}: {first['msg'].removeprefix('Value error, ')}", where=where, do="mend the file"
+        ) from error
 
 
 def _shipped() -> Any:

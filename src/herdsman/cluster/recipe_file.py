@@ -77,7 +77,9 @@ def table_of(options: Options) -> dict[str, Any]:
     return options.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
 
 
-def resized(recipe: Options, name: str, description: str, model: ModelOptions, pretrain: PretrainOptions) -> dict[str, Any]:
+def resized(
+    recipe: Options, name: str, description: str, model: ModelOptions, pretrain: PretrainOptions
+) -> dict[str, Any]:
     """The table of a recipe with another model and schedule; its mix is made for that schedule's tokens."""
     table = table_of(recipe)
     table |= {"name": name, "description": description, "model": table_of(model), "pretrain": table_of(pretrain)}

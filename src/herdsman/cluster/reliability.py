@@ -94,7 +94,9 @@ def _trial(
     while True:
         lasts = random_state.expovariate(1 / between)
         down = restart if interruptions else 0.0
-        work = min(lasts, seconds - time) - down  # negative where the next interruption comes before the restart is over
+        work = (
+            min(lasts, seconds - time) - down
+        )  # negative where the next interruption comes before the restart is over
         effective += max(0.0, work) // (interval + blocked) * interval
         time += lasts
         if time >= seconds:

@@ -30,7 +30,9 @@ def storage_figures(
         seconds: that the run takes, over which checkpoints are spread.
     """
     options = pretrain.checkpoints
-    size = Figure.exact(checkpoint_bytes(parameters, pretrain.optimizer.name), "B", source="float32 weights and moments")
+    size = Figure.exact(
+        checkpoint_bytes(parameters, pretrain.optimizer.name), "B", source="float32 weights and moments"
+    )
     bandwidth = WRITE_BYTES_PER_SECOND_PER_GPU.times(gpus, "B/s")
     saves = seconds.over(options.every_seconds, "checkpoints", f"one every {options.every_seconds:g} s")
     averaged = sum(phase.average_checkpoints for phase in pretrain.phases) * FLOAT32_BYTES * parameters.total
@@ -44,9 +46,9 @@ def storage_figures(
         ),
         "checkpoints_written": saves,
         "written_bytes": saves.times(size, "B"),
-        "kept_bytes": size.times(kept_checkpoints(options, tokens), "B", "at the end, before the stage is cleared").plus(
-            averaged
-        ),
+        "kept_bytes": size.times(
+            kept_checkpoints(options, tokens), "B", "at the end, before the stage is cleared"
+        ).plus(averaged),
         "token_bytes": Figure.exact(width * tokens, "B", source=f"{width} bytes a token, each read once"),
     }
 

@@ -124,14 +124,14 @@ def _at(fit: Fit, flops: float) -> dict[str, Any]:
 
 def _flagship(fit: Fit, budget: float, recipe: Recipe, path: Path) -> dict[str, Any]:
     from herdsman.files import write_text
-    from herdsman.model.count import SPECIAL_TOKENS, count_parameters
+    from herdsman.model.count import SPECIAL_TOKENS
     from herdsman.scaling.flagship import flagship, flagship_recipe
     from herdsman.scaling.isoflop import Family
 
     rows = recipe.tokenizer.vocab_size + SPECIAL_TOKENS
-    found = flagship(fit, budget, Family(recipe.model, rows, recipe.pretrain.phases[0].sequence_length))
-    parameters = count_parameters(recipe.model, rows).total
-    write_text(path, flagship_recipe(found, recipe, recipe.name, recipe.pretrain, parameters))
+    family = Family(recipe.model, rows, recipe.pretrain.phases[0].sequence_length)
+    found = flagship(fit, budget, family)
+    write_text(path, flagship_recipe(found, recipe, recipe.name, recipe.pretrain, family))
     model = found.model.model_dump(exclude_defaults=True)
     return {"recipe": str(path), "parameters": found.parameters, "tokens": found.tokens, "model": model}
 

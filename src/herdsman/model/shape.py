@@ -37,7 +37,7 @@ def llama_shape(parameters: int, vocab_size: int, context_length: int = 8192) ->
             if best is None or miss + strain < best[0]:
                 best = miss + strain, shape
     if best is None or miss + strain < best[0]:
-                best = miss + strain, shape
+        best = miss + strain, shape
     if best is None or best[0] > 0.3:
         raise ValueError(f"there is no such model of {parameters:,} parameters with a vocabulary of {vocab_size:,}")
     return best[1]

@@ -20,6 +20,7 @@ from herdsman.release.chapters import (
     posttraining,
     refining,
     safety,
+    scaling,
     search,
     tokens,
 )
@@ -86,6 +87,8 @@ def _chapters(journey: Journey) -> list[Chapter]:
         of("safety", safety.TITLE, safety.lead, safety.blocks),
         of("release", ending.RELEASE_TITLE, ending.release_lead, ending.release_blocks),
     ]
+    if swept := scaling.chapter(journey.root):
+        chapters.insert([chapter.stage for chapter in chapters].index("pretrain"), swept)
     if journey["release"].finished:
         chapters.append(Chapter("card", "The model card", ending.CARD_LEAD, model_card(journey, measured=True)))
     if journey.finished:

@@ -8,6 +8,7 @@ lock of the kernel tells at once that an owner is gone.
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sys
@@ -19,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from herdsman.errors import WorkspaceError
-from herdsman.files import read_json, write_json
+from herdsman.files import write_json
 from herdsman.workspace import Workspace
 
 BEAT_SECONDS = 5.0
@@ -58,8 +59,9 @@ class Claims:
             finally:
                 over.set()
                 beats.join()
-                for older in range(number + 1):
-                    (folder / NAME.format(older)).unlink(missing_ok=True)
+                for past in range(number + 1):
+                    for path in folder.glob(NAME.format(past) + "*"):  # also what a killed owner had half written
+                        path.unlink(missing_ok=True)
         finally:
             lock.__exit__(None, None, None)
 
@@ -70,19 +72,20 @@ class Claims:
         if number and not self._given_up(folder / NAME.format(number)):
             return None
         try:
-            with open(folder / NAME.format(number + 1), "x"):
-                return number + 1
+            with open(folder / NAME.format(number + 1), "x") as file:
+                json.dump(_content(0), file)
+            return number + 1
         except FileExistsError:
             return None
 
     def _given_up(self, claim: Path) -> bool:
         try:
             text = claim.read_text()
-            machine = read_json(claim)["machine"] if text else ""
-        except (OSError, ValueError):
-            return False  # just taken back, or being written: the next look will tell
-        if machine == MACHINE:
-            return True  # its owner would hold the lock
+        except OSError:
+            return False  # just given back: the next look will tell
+        with suppress(ValueError):  # being written, or its owner died of it
+            if json.loads(text)["machine"] == MACHINE:
+                return True  # its owner would hold the lock
         before, since = self._seen.setdefault(claim, (text, time.monotonic()))
         if before != text:
             self._seen[claim] = (text, time.monotonic())
@@ -96,7 +99,11 @@ class Claims:
                 print(f"herdsman: {folder.name} was taken over by another process", file=sys.stderr, flush=True)
                 os._exit(1)  # in the midst of a step: what it would write is another's by now
             with suppress(OSError):  # a full disk is the run's to tell
-                write_json(folder / NAME.format(number), {"machine": MACHINE, "process": os.getpid(), "beat": beat})
+                write_json(folder / NAME.format(number), _content(beat))
             beat += 1
             if over.wait(self.beat_seconds):
                 return
+
+
+def _content(beat: int) -> dict[str, object]:
+    return {"machine": MACHINE, "process": os.getpid(), "beat": beat}

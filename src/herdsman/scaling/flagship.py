@@ -8,7 +8,7 @@ from herdsman.cluster.recipe_file import batch_tokens_for, recipe_text, resized,
 from herdsman.model.count import count_parameters
 from herdsman.model.options import ModelOptions
 from herdsman.options import Options
-from herdsman.scaling.isoflop import Family
+from herdsman.scaling.isoflop import Family, relative_peak
 from herdsman.scaling.law import Estimate, Fit
 from herdsman.training.options import PretrainOptions
 
@@ -40,25 +40,29 @@ def flagship(fit: Fit, budget: float, family: Family) -> Flagship:
     return Flagship(budget, model, parameters, tokens, optimum, fit.loss(budget))
 
 
-def flagship_recipe(found: Flagship, recipe: Options, name: str, pretrain: PretrainOptions, parameters: int) -> str:
-    """The recipe's text, ready to raise: its phases keep their shares of the tokens, its peak learning rate is that of
-    the sweep's runs.
+def flagship_recipe(found: Flagship, recipe: Options, name: str, pretrain: PretrainOptions, family: Family) -> str:
+    """The recipe's text, ready to raise: its phases keep their shares of the tokens, and its learning rate follows the
+    recipe's as those of the sweep do.
 
     Args:
         recipe: with the data, which stays as it is.
         name: of that recipe.
         pretrain: of that recipe.
-        parameters: of that recipe's model.
     """
-    schedule = scaled_schedule(pretrain, parameters, found.tokens, batch_tokens_for(found.budget))
-    rates = {key: getattr(pretrain, key) for key in ("peak_learning_rate", "final_learning_rate")}
+    schedule = scaled_schedule(pretrain, family.base_parameters, found.tokens, batch_tokens_for(found.budget))
+    if pretrain.peak_learning_rate is not None:
+        peak = relative_peak(pretrain, family.base_parameters, found.parameters)
+        final = pretrain.final_learning_rate
+        factor = peak / pretrain.peak_learning_rate
+        rates = {"peak_learning_rate": peak, "final_learning_rate": None if final is None else factor * final}
+        schedule = schedule.model_copy(update=rates)
     title = f"{name}-{found.budget:.3g}".replace("+", "")
     said = f"The compute-optimal model of {found.budget:.3g} FLOPs by the scaling law of {name}."
-    table = resized(recipe, title, said, found.model, schedule.model_copy(update=rates))
+    tokens, loss = found.optimum, found.loss
     return recipe_text(
-        table,
+        resized(recipe, title, said, found.model, schedule),
         said,
-        f"{found.parameters:,} parameters, {found.tokens:,} tokens; the law's optimum is {found.optimum.value:.4g} "
-        f"tokens ({found.optimum.low:.4g} to {found.optimum.high:.4g} with 95% confidence).",
-        f"Foretold held-out loss: {found.loss.value:.3f} nats a token ({found.loss.low:.3f} to {found.loss.high:.3f}).",
+        f"{found.parameters:,} parameters, {found.tokens:,} tokens; the law's optimum is {tokens.value:.4g} tokens, "
+        f"with 95% confidence {tokens.low:.4g} to {tokens.high:.4g}.",
+        f"Foretold held-out loss: {loss.value:.3f} nats a token, {loss.low:.3f} to {loss.high:.3f}.",
     )

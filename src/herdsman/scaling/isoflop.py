@@ -20,7 +20,7 @@ from herdsman.model.count import count_parameters, model_flops
 from herdsman.model.options import ModelOptions
 from herdsman.scaling.law import LLAMA3
 from herdsman.scaling.options import ScalingOptions
-from herdsman.training.hyperparameters import SCALING_LAW_RUNS, hyperparameters
+from herdsman.training.hyperparameters import SCALING_LAW_RUNS, hyperparameters, published_peak
 from herdsman.training.options import Phase, PretrainOptions
 from herdsman.training.parallel.layout import LayoutOptions
 
@@ -54,6 +54,10 @@ class Family:
     vocab_size: int
     sequence_length: int
 
+    @property
+    def base_parameters(self) -> int:
+        return count_parameters(self.base, self.vocab_size).total
+
     def flops_a_token(self, model: ModelOptions) -> float:
         return model_flops(model, self.vocab_size, self.sequence_length / 2)
 
@@ -62,18 +66,21 @@ class Family:
         shape = self.base.dim / self.base.layers
         best, least = self._member(1, 1), math.inf
         for heads in count(1):
-            if 2 * self.flops_a_token(self._member(heads, 1)) > 3 * flops_a_token and heads > 1:
-                return best
+            one, two = (self.flops_a_token(self._member(heads, layers)) for layers in (1, 2))
+            if 2 * one > 3 * flops_a_token and heads > 1:
+                break
             if not self._allowed(heads):
                 continue
             dim = self._member(heads, 1).dim
-            for layers in range(max(1, math.ceil(dim / shape / 2)), max(1, math.floor(2 * dim / shape)) + 1):
-                model = self._member(heads, layers)
-                miss = abs(math.log(self.flops_a_token(model) / flops_a_token))
+            fitting = 1 + (flops_a_token - one) / (two - one)  # FLOPs are linear in layers
+            most = max(1.0, 2 * dim / shape)
+            for layers in {math.floor(fitting), math.ceil(fitting)}:
+                layers = math.floor(min(max(layers, math.ceil(dim / shape / 2)), most))
+                miss = abs(math.log((one + (layers - 1) * (two - one)) / flops_a_token))
                 miss += SHAPE_WEIGHT * abs(math.log(dim / layers / shape))
                 if miss < least:
-                    best, least = model, miss
-        raise AssertionError
+                    best, least = self._member(heads, layers), miss
+        return best
 
     def trial(self, budget: float, tokens: float, batch_tokens: int) -> Trial:
         """The member that about so many tokens suit, with the whole steps that its budget is good for."""
@@ -93,12 +100,15 @@ class Family:
         most = max(1, heads * base.kv_heads // base.heads)
         kv_heads = next(number for number in range(most, 0, -1) if heads % number == 0)
         dim = 2 * round(heads * base.dim / base.heads / 2)
+        narrower = min(1.0, dim / base.dim)
         update = {
             "layers": layers,
             "dim": dim,
             "heads": heads,
             "kv_heads": kv_heads,
             "head_dim": None if dim == heads * base.head_width else base.head_width,
+            # Rounding that suits the base would make narrow members' feed-forward layers too wide.
+            "ffn_multiple_of": min(base.ffn_multiple_of, 2 ** int(math.log2(max(8, base.ffn_multiple_of * narrower)))),
             "ffn_width": None if base.ffn_width is None else max(1, round(base.ffn_width * dim / base.dim)),
         }
         return base.model_copy(update=update)
@@ -128,14 +138,21 @@ def next_trial(trials: list[Trial], side: int, family: Family, options: ScalingO
     return trial if trial.tokens * side > last.tokens * side else None
 
 
-def schedule_of(trial: Trial, pretrain: PretrainOptions) -> PretrainOptions:
+def relative_peak(pretrain: PretrainOptions, base_parameters: int, parameters: int) -> float:
+    """Peak learning rate of a member: by size as published, and by as much above or below as the recipe's own is at the
+    size of its model."""
+    own = hyperparameters(pretrain, base_parameters).peak_learning_rate
+    return own * (published_peak(parameters) / published_peak(base_parameters))
+
+
+def schedule_of(trial: Trial, pretrain: PretrainOptions, base_parameters: int) -> PretrainOptions:
     """How a trial is trained: one phase, linear warmup, cosine to a tenth of the peak (section 3.2.1).
 
-    The first phase's sequences and shares of data, the optimizer and the peak are the recipe's; a peak that it leaves
-    out goes by size. Warmup is that of the published runs, 2,000 steps, or a tenth of shorter runs.
+    The first phase's sequences and shares of data and the optimizer are the recipe's. Warmup is that of the published
+    runs, 2,000 steps, or a tenth of shorter runs.
     """
     first = pretrain.phases[0]
-    peak = hyperparameters(pretrain, trial.parameters).peak_learning_rate
+    peak = relative_peak(pretrain, base_parameters, trial.parameters)
     steps = trial.tokens // trial.batch_tokens
     phase = Phase(
         name="main",

@@ -98,6 +98,10 @@ class Curve:
             return 1 if losses[-1] < losses[0] else -1
         return int(self.best_tokens > tokens[-1]) - int(self.best_tokens < tokens[0])
 
+    def as_json(self) -> dict[str, Any]:
+        """Without what could not be fitted, as null: JSON has no NaN."""
+        return {name: None if value != value else value for name, value in asdict(self).items()}
+
     def __call__(self, tokens: float) -> float:
         return float(self.curvature * np.log(tokens / self.best_tokens) ** 2 + self.lowest_loss)
 
@@ -146,7 +150,8 @@ class Fit:
         self._losses = _loss_laws(flops / self.middle, lowest)
         exponent = float(self._exponents[0])
         self.law = PowerLaw(float(np.exp(self._logs[0] - exponent * np.log(self.middle))), exponent)
-        self.loss_law = LossLaw(*(float(part[0]) for part in self._losses), self.middle)
+        floor, scale, slope = (float(part[0]) for part in self._losses)
+        self.loss_law = LossLaw(floor, scale, slope, self.middle)
         self.exponent = _estimate(self._exponents)
         self.coefficient = _estimate(np.exp(self._logs - self._exponents * np.log(self.middle)))
 
@@ -176,7 +181,7 @@ class Fit:
             "loss": asdict(self.loss_law),
             "noise": self.noise,
             "excess": self.excess,
-            "curves": [asdict(curve) for curve in self.curves],
+            "curves": [curve.as_json() for curve in self.curves],
         }
 
 

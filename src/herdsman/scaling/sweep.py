@@ -67,7 +67,9 @@ class Sweep:
         model = trial.model
         name = f"{trial.budget:.3g}-{model.layers}x{model.dim}-{trial.tokens}".replace("+", "")
         inputs = {stage: self.root / stage for stage in INPUTS}
-        return Run(name, model, schedule_of(trial, self.pretrain), inputs, self.seed, trial.flops)
+        return Run(
+            name, model, schedule_of(trial, self.pretrain, self.family.base_parameters), inputs, self.seed, trial.flops
+        )
 
     def trials(self, budget: float) -> list[Trial]:
         """A budget's trials, by tokens: the grid, and as long as the minimum of what is done lies outside, one more."""
@@ -131,7 +133,7 @@ def check(fit: Fit, curve: Curve) -> dict[str, Any]:
     """What the law says of a budget that it was not fitted to, beside what the runs there gave."""
     parameters = fit.parameters(curve.flops)
     return {
-        "curve": asdict(curve),
+        "curve": curve.as_json(),
         "flops": curve.flops,
         "foretold_tokens": asdict(fit.tokens(curve.flops)),
         "foretold_parameters": asdict(parameters),
