@@ -37,29 +37,33 @@ def _in(unit: str) -> BeforeValidator:
     return BeforeValidator(complete)
 
 
-Bytes, Rate, Flops = Annotated[Figure, _in("B")], Annotated[Figure, _in("B/s")], Annotated[Figure, _in("FLOP/s")]
-Watts, Dollars, Share = Annotated[Figure, _in("W")], Annotated[Figure, _in("USD/h")], Annotated[Figure, _in("")]
+Bytes = Annotated[Figure, _in("B")]
+Rate = Annotated[Figure, _in("B/s")]
+Flops = Annotated[Figure, _in("FLOP/s")]
+Watts = Annotated[Figure, _in("W")]
+Dollars = Annotated[Figure, _in("USD/h")]
 Seconds = Annotated[Figure, _in("s")]
+Part = Annotated[Figure, _in("")]
 
 
 class Efficiencies(Options):
     """What is reached of the peaks above them, and what operations cost beside."""
 
-    gemm: Share = Field(description="Of the peak, in a block's matrix products and the output's.")
+    gemm: Part = Field(description="Of the peak, in a block's matrix products and the output's.")
     gemm_by_width: list[tuple[int, float]] = Field(
         [], description="The same by the model's width, rising, where small products are slower: [width, share] pairs."
     )
-    attention: Share = Field(
+    attention: Part = Field(
         description="Of the peak, in attention, counted as the mathematics asks: six products over the keys in sight."
     )
-    memory: Share = Field(description="Of the memory's bandwidth, in operations element by element.")
-    link: Share = Field(description="Of the links' bandwidth, in collectives inside a server.")
-    network: Share = Field(description="Of the network's bandwidth, in collectives among servers.")
+    memory: Part = Field(description="Of the memory's bandwidth, in operations element by element.")
+    link: Part = Field(description="Of the links' bandwidth, in collectives inside a server.")
+    network: Part = Field(description="Of the network's bandwidth, in collectives among servers.")
     block_seconds: Seconds | None = Field(
         None,
         description="Starting a block's operations, forward and backward; none where they queue ahead, as on GPUs.",
     )
-    activations: Share | None = Field(
+    activations: Part | None = Field(
         None,
         description="Bytes that a block keeps for its backward pass, relative to `memory.block_bytes`; 1 if not said.",
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from herdsman.training.parallel.stages import padded_count, stages_of
 from torch import distributed
 
 from herdsman.errors import RecipeError
@@ -13,6 +12,7 @@ from herdsman.training.parallel.context import places_of
 from herdsman.training.parallel.layout import Layout, LayoutOptions
 from herdsman.training.parallel.mesh import Mesh
 from herdsman.training.parallel.pipeline import parts
+from herdsman.training.parallel.stages import padded_count, stages_of
 from tests.processes import run
 
 MODEL = ModelOptions(layers=4, dim=32, heads=4, kv_heads=2, ffn_multiple_of=16, context_length=32)

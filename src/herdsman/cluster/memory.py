@@ -1,0 +1,141 @@
+"""What training keeps in memory, by part, on the fullest rank of a layout. Needs no torch.
+
+It follows the code of `model/` and `training/`: weights and optimizer states in float32, sharded over data and context
+ranks; gathered copies in the precision of matrix products; gradients accumulated in float32, whole on every rank until
+the last micro-batch; attention that keeps no probabilities; a loss that never holds the logits of all tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from herdsman.cluster.hardware import Hardware
+from herdsman.cluster.job import Job, Rank, Share, ranks_of
+from herdsman.cluster.schedules import gathered_share, in_flight
+from herdsman.training.parallel.layout import Layout
+
+SLICE_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 27}  # logits at a time, as in model/likelihood.py
+SPREAD = (0.95, 1.1)
+"""Memory in use over what is reckoned here: allocators round up and leave gaps."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of the fullest rank.
+
+    Attributes:
+        parts: in the order in which they are shown.
+        rank: of the pipeline, which one that is.
+    """
+
+    parts: dict[str, float]
+    rank: int
+
+    @property
+    def total_bytes(self) -> float:
+        return sum(self.parts.values())
+
+    def as_json(self) -> dict[str, Any]:
+        return {"rank": self.rank, "total_bytes": self.total_bytes, **self.parts}
+
+
+def estimate_memory(job: Job, layout: Layout, hardware: Hardware) -> Memory:
+    """Memory at the worst moment of a step, on the rank where it is most."""
+    share, ranks = Share.of(job, layout), ranks_of(job, layout)
+    block = block_bytes(job, layout, hardware)
+    # The first has most micro-batches in flight, the second as many layers as any, the last the logits.
+    most: Memory | None = None
+    for rank in {ranks[0], ranks[min(1, len(ranks) - 1)], ranks[-1]}:
+        memory = Memory(_parts(job, layout, hardware, share, rank, block), rank.number)
+        if most is None or memory.total_bytes > most.total_bytes:
+            most = memory
+    assert most
+    return most
+
+
+def block_bytes(job: Job, layout: Layout, hardware: Hardware) -> float:
+    """What a block keeps for its backward pass, for each token of a rank's micro-batch.
+
+    With tensor parallelism the residual stream is split over the sequence; what the matrices take is gathered, and kept
+    gathered. With context parallelism the keys and values of all ranks are kept.
+    """
+    s, tensor, each = job.sizes, layout.tensor, job.bytes_each
+    if job.trainer != "herdsman":
+        return each * (2 * s.dim + 2 * s.queries + 2 * s.keys + 2 * s.ffn) / tensor
+    residual = residual_bytes(job, layout) * s.dim / tensor
+    if job.recompute == "full":
+        return residual
+    heads = each * (s.queries + 2 * s.keys) / tensor
+    measured = hardware.efficiencies.activations
+    factor = measured.value if measured else 1.0
+    if job.recompute == "selective":
+        # Results of products and of communication: the two gathered inputs, and what the two last matrices give.
+        whole = 2 * each * s.dim + (2 * each * s.dim * (1 + 1 / tensor) if tensor > 1 else 0)
+        attention = each * s.queries / tensor if hardware.device == "cuda" else 0
+        return factor * (residual + heads + attention + whole + 2 * each * s.ffn / tensor)
+    scales = 2 * 4 / tensor
+    gathered = 2 * each * s.keys * (layout.context - 1) / tensor
+    return factor * (
+        2 * residual + scales + 2 * each * s.dim + heads + gathered + each * s.queries / tensor
+        + 4 * each * s.ffn / tensor
+    )  # fmt: skip
+
+
+def residual_bytes(job: Job, layout: Layout) -> int:
+    """Of a number of the residual stream: FSDP casts what enters a block, autocast on a single process does not."""
+    return job.bytes_each if layout.processes > 1 else 4
+
+
+def _parts(job: Job, layout: Layout, hardware: Hardware, share: Share, rank: Rank, block: float) -> dict[str, float]:
+    s, each = job.sizes, job.bytes_each
+    alone = layout.processes == 1
+    ends = (rank.is_first + rank.is_last - (s.tied and rank.is_first and rank.is_last)) * s.end
+    inner, outer = rank.blocks * s.block / layout.tensor, ends / layout.tensor
+    local = inner + outer
+    shards = layout.shards * layout.context
+    flying = in_flight(layout, rank.number, share.micro_batches)
+    kept = rank.blocks * block * share.tokens * flying
+    if rank.is_last:
+        # The last norm's input and output, the latter gathered; in as many micro-batches as wait for their loss.
+        kept += share.tokens * (residual_bytes(job, layout) * s.dim / layout.tensor + each * s.dim)
+    if alone:
+        copies = each * rank.blocks * s.matrices if each < 4 else 0.0  # autocast's, kept for the step
+    elif job.trainer != "herdsman" or layout.pipeline == 1:
+        copies = each * local
+    else:
+        copies = each * local * gathered_share(layout)
+    if layout.reshard_after_forward and layout.pipeline == 1 and not alone:
+        # Copies grow in the backward pass as activations shrink: they never peak together.
+        copies = max(0.0, copies - kept)
+    summed_at_once = share.needed == 1 and layout.pipeline == 1
+    states = 8 * local if job.optimizer == "adamw" else 4 * inner + 8 * outer
+    return {
+        "weights": 4 * local / shards + copies,
+        "gradients": 4 * local / shards if summed_at_once else 4 * local,
+        "optimizer": states / shards,
+        "activations": kept,
+        "logits": _loss_bytes(job, layout, hardware, share) if rank.is_last else 0.0,
+        "buffers": _buffer_bytes(job, layout, share),
+    }
+
+
+def _loss_bytes(job: Job, layout: Layout, hardware: Hardware, share: Share) -> float:
+    """Room for a slice of logits, twice, and the gradients of output and hidden states in float32."""
+    vocabulary = job.vocab_size / layout.tensor
+    slice_ = min(share.tokens * vocabulary, max(256 * share.tokens, SLICE_ELEMENTS[hardware.device]))
+    weight = vocabulary * job.sizes.dim
+    cast = job.bytes_each * weight if layout.processes == 1 and job.bytes_each < 4 else 0
+    return slice_ * 2 * job.bytes_each + 4 * weight + cast + 4 * share.tokens * job.sizes.dim
+
+
+def _buffer_bytes(job: Job, layout: Layout, share: Share) -> float:
+    """Of a block's backward pass: gradients of what it kept, what it computes again, and its weights' gradients on
+    their way: gathered ahead in the next block, reduced in float32."""
+    s, each = job.sizes, job.bytes_each
+    passing = share.tokens * (4 * each * s.ffn + 2 * each * s.queries + 4 * 4 * s.dim) / layout.tensor
+    again = 0.0
+    if job.recompute != "none":
+        again = share.tokens * each * (2 * s.dim + (2 * s.queries + 2 * s.keys + 4 * s.ffn) / layout.tensor)
+    moving = 0.0 if layout.processes == 1 else (2 * each + 4) * s.block / layout.tensor
+    return passing + again + moving
