@@ -15,7 +15,7 @@ order, and all models are measured on the same documents and questions.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -32,28 +32,24 @@ from herdsman.progress import Progress
 from herdsman.scaling.compare import changes
 from herdsman.scaling.dataset import DOCUMENTS, MIX, STREAM, TOKENS, fingerprint_of, identity, lay_beside, with_mix
 from herdsman.scaling.measure import Yardstick
-from herdsman.scaling.probe_options import ProbeOptions
 from herdsman.scaling.runs import STAGE, Run, Train, run_all
+from herdsman.scaling.sweep import FOLDER, INPUTS, Sweep
 from herdsman.tokens.streams import TokenStreams
 from herdsman.training.checkpoints.integrity import Torn, read_manifest
 from herdsman.training.options import MANNER, Phase, PretrainOptions
 from herdsman.training.schedule import Schedule, stream_shares
 from herdsman.workspace import Work
 
-DEFAULT, HALF, RESULT = "default", "half", "result.json"
+PROBES, RESULT = "probes", "result.json"
+DEFAULT, HALF = "default", "half"
 
 
 def probe(
     data: Path,
-    folder: Path,
-    options: ProbeOptions,
-    model: ModelOptions,
-    pretrain: PretrainOptions,
+    sweep: Sweep,
     evaluation: EvaluationOptions,
-    inputs: Mapping[str, Path],
-    seed: int,
     train: Train,
-    device: torch.device,
+    device: torch.device | str,
     processes: int,
     progress: Progress,
 ) -> dict[str, Any]:
@@ -61,8 +57,7 @@ def probe(
 
     Args:
         data: see `dataset.read_texts`.
-        folder: where all probes of a herd lie.
-        inputs: folders of the herd's documents, tokenizer and tokens stages.
+        sweep: the recipe's: its model, its pretraining and where it lies.
         train: trains one model, see `runs`.
         processes: trainings at the same time on this machine.
 
@@ -70,21 +65,23 @@ def probe(
         InputError: there is no such data set or checkpoint.
         RecipeError: pretraining is annealing already where the probe is to begin.
     """
-    vocab_size = read_json(inputs["tokens"] / "sources.json")["vocab_size"]
-    schedule = Schedule(pretrain, count_parameters(model, vocab_size).total)
+    options, model, seed = sweep.options.probe, sweep.model, sweep.seed
+    inputs = {stage: sweep.root / stage for stage in INPUTS}
+    rows = sweep.family.vocab_size
+    schedule = Schedule(sweep.pretrain, count_parameters(model, rows).total)
     given = find_checkpoint(Path(options.checkpoint), options.at * schedule.tokens) if options.checkpoint else None
     begin = read_manifest(given).tokens if given else round(options.at * schedule.tokens)
-    shortened, before = annealing(pretrain, schedule, begin, options.tokens)
+    shortened, before = annealing(sweep.pretrain, schedule, begin, options.tokens)
     begin = shortened.checkpoints.every_tokens or begin
     shaping = [options.checkpoint, options.held_out_share, shortened.model_dump(exclude=MANNER), model.model_dump()]
-    base = folder / digest_of([*shaping, seed, *map(fingerprint_of, inputs.values())])[:8]
+    base = sweep.root / FOLDER / PROBES / digest_of([*shaping, seed, *map(fingerprint_of, inputs.values())])[:8]
     name = f"{data.stem}-{identity(data)[:6]}"
     own = base / name
     lay_beside(data, own, inputs, options.held_out_share, seed, processes, progress)
 
     shares = stream_shares(before, read_json(inputs["documents"] / MIX))
     mixed = {stream: (1 - options.share) * share for stream, share in shares.items()} | {STREAM: options.share}
-    flops = training_flops(model, vocab_size, shortened.phases[-1].tokens)
+    flops = training_flops(model, rows, shortened.phases[-1].tokens)
     runs = {}
     for kind, mix, tokens in ((DEFAULT, shares, inputs["tokens"]), (name, mixed, own / TOKENS)):
         documents = with_mix(inputs["documents"], base / "with" / kind, "anneal", mix)
