@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from herdsman.errors import RecipeError
 from herdsman.model.count import SPECIAL_TOKENS, model_flops
 from herdsman.recipe import Recipe, load_recipe
-from herdsman.scaling.isoflop import Family, grid, next_trial, schedule_of
+from herdsman.scaling.isoflop import Family, batch_of, grid, next_trial, schedule_of
 from herdsman.scaling.law import LLAMA3
 from herdsman.scaling.options import PUBLISHED_BUDGETS, ScalingOptions
 from herdsman.training.hyperparameters import published_peak
@@ -58,7 +59,7 @@ def test_batches_are_the_published_ones(family: Family) -> None:
     batches = [grid(budget, family, OPTIONS)[0].batch_tokens for budget in PUBLISHED_BUDGETS]
     assert (batches[0], batches[-1]) == (2**18, 2**22)
     assert batches == sorted(batches)
-    assert grid(1e9, family, OPTIONS)[0].batch_tokens == family.sequence_length
+    assert batch_of(1e9, family.sequence_length, OPTIONS) == family.sequence_length
     fixed = ScalingOptions(batch_tokens=20_000)
     assert grid(1e20, family, fixed)[0].batch_tokens == 5 * family.sequence_length
 
@@ -91,6 +92,8 @@ def test_a_curve_is_extended_on_the_side_that_is_asked_for(family: Family) -> No
     assert more.parameters < trials[-1].parameters < trials[0].parameters < less.parameters
     smallest = family.trial(1e9, 1e9, family.sequence_length)
     assert next_trial([smallest], 1, family, OPTIONS) is None
+    with pytest.raises(RecipeError, match="there are 1 models small enough, a curve needs 4"):
+        grid(1e9, family, OPTIONS)
 
 
 def test_schedules_are_the_published_ones(family: Family) -> None:

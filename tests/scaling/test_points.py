@@ -33,7 +33,7 @@ def test_whatever_is_left_out_is_reckoned(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "its columns are missing; give flops, loss"),
+        ("", "holds no runs; give flops, loss"),
         ("a,b\n1,2\n", "its columns are a, b; give flops, loss"),
         ("flops,tokens,loss\n", "holds no runs"),
         ("flops,tokens,loss\n6e18,2e9,2.9\n6e18,many,2.9\n", "line 3: tokens is 'many', not a number"),
@@ -42,7 +42,7 @@ def test_whatever_is_left_out_is_reckoned(tmp_path: Path, text: str) -> None:
         ("flops,tokens,loss\n6e18,2e9\n", "line 2: lacks parameters and loss"),
         ("[{]", "is not valid JSON"),
         ('{"runs": []}', "is not a list of runs"),
-        ('[{"flops": 1}]', "run 1: lacks parameters and tokens and loss"),
+        ('[{"flops": 1}]', "its columns are flops; give"),
         ('[{"flops": [1], "tokens": 1, "loss": 1}]', "run 1: flops is [1], not a number"),
     ],
 )

@@ -16,9 +16,10 @@ from itertools import count
 import numpy as np
 
 from herdsman.cluster.recipe_file import batch_tokens_for
+from herdsman.errors import RecipeError
 from herdsman.model.count import count_parameters, model_flops
 from herdsman.model.options import ModelOptions
-from herdsman.scaling.law import LLAMA3
+from herdsman.scaling.law import LEAST_SIZES, LLAMA3
 from herdsman.scaling.options import ScalingOptions
 from herdsman.training.hyperparameters import SCALING_LAW_RUNS, hyperparameters, published_peak
 from herdsman.training.options import Phase, PretrainOptions
@@ -121,11 +122,21 @@ def batch_of(budget: float, sequence_length: int, options: ScalingOptions) -> in
 
 
 def grid(budget: float, family: Family, options: ScalingOptions) -> list[Trial]:
-    """A budget's first trials, of different models, by tokens; fewer than asked for where the family has fewer."""
+    """A budget's first trials, of different models, by tokens; fewer than asked for where the family has fewer.
+
+    Raises:
+        RecipeError: they are too few for a curve.
+    """
     middle = options.expected_tokens * LLAMA3(budget)
     batch = batch_of(budget, family.sequence_length, options)
     wanted = middle * options.spread ** np.linspace(-1, 1, options.sizes)
     trials = {trial.model: trial for trial in (family.trial(budget, float(tokens), batch) for tokens in wanted)}
+    if len(trials) < LEAST_SIZES:
+        raise RecipeError(
+            f"for {budget:.3g} FLOPs there are {len(trials)} models small enough, a curve needs {LEAST_SIZES}",
+            where="scaling.budgets",
+            do="raise the budget, or choose a smaller vocabulary or narrower heads",
+        )
     return sorted(trials.values(), key=lambda trial: trial.tokens)
 
 

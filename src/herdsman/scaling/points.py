@@ -29,8 +29,8 @@ def read_points(path: Path) -> list[Point]:
     rows = read_rows(path)
     if not rows:
         raise InputError("holds no runs", where=path, do=HELP)
-    names = {str(name) for name in rows[0][1]}
-    if "loss" not in names or len(names & {"flops", "parameters", "tokens"}) < 2:
+    names = [str(name) for name in rows[0][1]]
+    if "loss" not in names or len({"flops", "parameters", "tokens"}.intersection(names)) < 2:
         raise InputError(f"its columns are {', '.join(names) or 'missing'}", where=path, do=HELP)
     return [_point(row, place) for place, row in rows]
 

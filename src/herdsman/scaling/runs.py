@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 from herdsman.files import digest_of, read_json
@@ -28,7 +28,7 @@ from herdsman.workspace import MANIFEST, Work, Workspace
 
 STAGE = "pretrain"
 LOOK_SECONDS = 2.0
-TERA = 1e12
+UNITS = ((1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"))
 TAIL_BYTES = 4096  # of a curve, in which its last row lies
 
 Train = Callable[[ModelOptions, PretrainOptions, Work], None]
@@ -55,7 +55,7 @@ class Run:
     @cached_property
     def fingerprint(self) -> str:
         shaping = [self.model.model_dump(), self.pretrain.model_dump(exclude=MANNER)]
-        inputs = {name: read_json(folder / MANIFEST)["fingerprint"] for name, folder in self.inputs.items()}
+        inputs = {name: _fingerprint_of(folder) for name, folder in self.inputs.items()}
         return digest_of([shaping, inputs, self.seed])
 
     @property
@@ -74,6 +74,12 @@ class Run:
             file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
             return float(json.loads(file.read().splitlines()[-1])["tokens"] / self.tokens)
         return 0.0
+
+
+@cache
+def _fingerprint_of(stage: Path) -> str:
+    """Read once: what runs read does not change while they are at work."""
+    return str(read_json(stage / MANIFEST)["fingerprint"])
 
 
 def train_run(run: Run, folder: Path, train: Train, progress: Progress = SILENT) -> Path:
@@ -104,10 +110,11 @@ def run_all(
     wanted = runs()
     folder.mkdir(parents=True, exist_ok=True)
     over = threading.Event()
-    with progress.task(label, sum(run.flops for run in wanted) / TERA, "TFLOP") as task:
-        done = sum(run.flops * run.share_done(folder) for run in wanted) / TERA
-        task.resume(done)
-        watch = threading.Thread(target=_watch, args=(runs, folder, task, over), daemon=True, name="sweep")
+    total = sum(run.flops for run in wanted)
+    unit, name = next((pair for pair in UNITS if total > 1000 * pair[0]), UNITS[-1])
+    with progress.task(label, total / unit, name) as task:
+        task.resume(sum(run.flops * run.share_done(folder) for run in wanted) / unit)
+        watch = threading.Thread(target=_watch, args=(runs, folder, task, unit, over), daemon=True, name="sweep")
         watch.start()
         try:
             for _ in map_ordered(partial(_work, runs, folder, train, processes), range(processes), processes):
@@ -117,12 +124,12 @@ def run_all(
             watch.join()
 
 
-def _watch(runs: Callable[[], Sequence[Run]], folder: Path, task: Task, over: threading.Event) -> None:
+def _watch(runs: Callable[[], Sequence[Run]], folder: Path, task: Task, unit: float, over: threading.Event) -> None:
     while not over.wait(LOOK_SECONDS):
         wanted = runs()
-        task.expect(sum(run.flops for run in wanted) / TERA)
+        task.expect(sum(run.flops for run in wanted) / unit)
         task.note(f"{sum(run.done(folder) for run in wanted)} of {len(wanted)} runs done")
-        task.update(sum(run.flops * run.share_done(folder) for run in wanted) / TERA)
+        task.update(sum(run.flops * run.share_done(folder) for run in wanted) / unit)
 
 
 def _work(runs: Callable[[], Sequence[Run]], folder: Path, train: Train, processes: int, number: int) -> None:

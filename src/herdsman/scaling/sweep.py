@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +64,12 @@ class Sweep:
         return [self.run(trial) for budget in self.budgets for trial in self.trials(budget)]
 
     def run(self, trial: Trial) -> Run:
-        model = trial.model
-        name = f"{trial.budget:.3g}-{model.layers}x{model.dim}-{trial.tokens}".replace("+", "")
-        inputs = {stage: self.root / stage for stage in INPUTS}
-        return Run(
-            name, model, schedule_of(trial, self.pretrain, self.family.base_parameters), inputs, self.seed, trial.flops
-        )
+        """Its name says what shapes it, so what was run under other options stays, and is found again."""
+        model, inputs = trial.model, {stage: self.root / stage for stage in INPUTS}
+        schedule = schedule_of(trial, self.pretrain, self.family.base_parameters)
+        run = Run("", model, schedule, inputs, self.seed, trial.flops)
+        name = f"{trial.budget:.3g}-{model.layers}x{model.dim}-{run.fingerprint[:8]}".replace("+", "")
+        return replace(run, name=name)
 
     def trials(self, budget: float) -> list[Trial]:
         """A budget's trials, by tokens: the grid, and as long as the minimum of what is done lies outside, one more."""
