@@ -14,8 +14,8 @@ from herdsman.model.count import model_flops
 from herdsman.model.llama import Llama
 from herdsman.model.store import load_model, save_model
 from herdsman.progress import SILENT
-from herdsman.scaling.forecast import nats_per_character
-from herdsman.scaling.herd_forecast import FORECAST, forecast_herd, outcome
+from herdsman.scaling.forecast import FORECAST, nats_per_character, outcome
+from herdsman.scaling.herd_forecast import forecast_herd
 from herdsman.scaling.measure import Yardstick
 from herdsman.tokens.tokenizer import Tokenizer
 from tests.scaling.herd import recipe

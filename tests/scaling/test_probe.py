@@ -115,7 +115,7 @@ def test_annealing_from_the_checkpoint_is_the_straight_run(
 ) -> None:
     """The first run on default data goes from random weights through the checkpoint to the end; another that starts
     from the checkpoint, with the same data, ends with the same weights, bit for bit."""
-    (straight,) = herd.glob("scaling/probes/*/runs/default-1/pretrain")
+    (straight,) = herd.glob("scaling/probes/*/runs/default-1-*/pretrain")
     shortened, _ = annealing(RECIPE.pretrain, Schedule(RECIPE.pretrain, PARAMETERS), 35_000, 10_240)
     begin = shortened.checkpoints.every_tokens
     assert begin
@@ -130,7 +130,7 @@ def test_annealing_from_the_checkpoint_is_the_straight_run(
 
 
 def test_a_given_checkpoint_is_started_from(herd: Path, tmp_path: Path, first: tuple[Path, dict[str, Any]]) -> None:
-    (half,) = herd.glob("scaling/probes/*/runs/default-1/pretrain/half")
+    (half,) = herd.glob("scaling/probes/*/runs/default-1-*/pretrain/half")
     given = recipe(scaling={"probe": {**PROBE, "checkpoint": str(half)}})
     data, result = first
     found = probe(data, sweep(herd, given), given.evaluate, trainer(given), "cpu", 1, SILENT)

@@ -69,21 +69,22 @@ def lay_beside(
 
 
 def with_mix(documents: Path, folder: Path, name: str, mix: Mapping[str, float]) -> Path:
-    """A documents folder like another, but for one of its mixes; returns it.
+    """A documents folder like another, but for one of its mixes: a folder below `folder`, which is returned.
 
     Args:
         name: of the mix, "pretrain" or "anneal".
     """
     mixes = read_json(documents / MIX) | {name: dict(mix)}
     fingerprint = digest_of([fingerprint_of(documents), mixes])
-    if not (folder / MANIFEST).exists() or fingerprint_of(folder) != fingerprint:
-        folder.mkdir(parents=True, exist_ok=True)
+    found = folder / fingerprint[:8]
+    if not (found / MANIFEST).exists():
+        found.mkdir(parents=True, exist_ok=True)
         for path in documents.glob("kept-*.parquet"):
             with suppress(FileExistsError):  # another process may be at the same
-                (folder / path.name).symlink_to(path.resolve())
-        write_json(folder / MIX, mixes)
-        write_json(folder / MANIFEST, {"fingerprint": fingerprint})
-    return folder
+                (found / path.name).symlink_to(path.resolve())
+        write_json(found / MIX, mixes)
+        write_json(found / MANIFEST, {"fingerprint": fingerprint})
+    return found
 
 
 def fingerprint_of(stage: Path) -> str:

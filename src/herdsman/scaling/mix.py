@@ -6,7 +6,7 @@ it. What is varied are the recipe's own dials, the shares of the categories and 
 that have one, so every candidate is a mix that the recipe can say, held to the data that there is.
 
     mixes/runs/NAME/      one training each
-    mixes/with/NAME/      the documents with that mix
+    mixes/with/           the documents with each mix
     mixes/measured/       held-out text and benchmarks, by run
     mixes/result.json     candidates, law, proposal and check
     mixes/mix.toml        the proposal, for the recipe
@@ -42,7 +42,7 @@ from herdsman.scaling.sweep import FOLDER, INPUTS, LAW, Sweep
 LEDGER = "sources.json"
 MIXES, RESULT, KEYS = "mixes", "result.json", "mix.toml"
 BASE, PROPOSAL = "base", "proposal"
-DRAWS, NARROWINGS = 1_500, 4
+DRAWS, NARROWINGS = 300, 8
 SAME = 0.01  # shares that differ by less are the same mix
 
 Sizes = dict[tuple[str, str, str], tuple[int, int]]
@@ -127,19 +127,19 @@ class Dials:
 
         Candidates are drawn at random, first between the dials' ends, then ever closer around the best.
         """
-        shares = np.array([[candidate.parts[part] for part in law.parts] for candidate in tried])
+        shares = np.array([_vector(candidate, law.parts) for candidate in tried])
         low, high = shares.min(0) - 1e-6, shares.max(0) + 1e-6
         draw = np.random.default_rng(seed)
         logs = [np.log(self._factors(candidate)) for candidate in tried]
         reach, centre, best = np.abs(logs).max(), np.zeros(len(self.names)), self.base
         for narrowing in range(NARROWINGS):
-            found = [best]
-            for row in centre + draw.uniform(-reach, reach, (DRAWS, len(self.names))) / 3**narrowing:
-                candidate = self.turned(name, dict(zip(self.names, np.exp(row).tolist(), strict=True)))
-                parts = np.array([candidate.parts[part] for part in law.parts])
-                if ((parts >= low) & (parts <= high)).all():
-                    found.append(candidate)
-            best = found[int(law.weighted([one.parts for one in found], weights, flops).argmin())]
+            rows = centre + draw.uniform(-reach, reach, (DRAWS, len(self.names))) / 2**narrowing
+            turned = [self.turned(name, dict(zip(self.names, row, strict=True))) for row in np.exp(rows).tolist()]
+            found = [best, *turned]
+            parts = np.array([_vector(candidate, law.parts) for candidate in found])
+            predicted = law.weighted(parts, weights, flops)
+            inside = ((parts >= low) & (parts <= high)).all(1)
+            best = found[int(np.where(inside, predicted, np.inf).argmin())]
             centre = np.log(self._factors(best))
         return Candidate(name, best.shares, best.topic_weights, best.streams)
 
@@ -185,10 +185,9 @@ def search_mix(
     def run(candidate: Candidate, budget: float, number: int = 0) -> Run:
         tokens = optimal(budget) * (1.0 if law else sweep.options.expected_tokens)
         trial = family.trial(budget, tokens, batch_of(budget, first.sequence_length, sweep.options))
-        name = f"{candidate.name}-{budget:.3g}-{number}".replace(" ", "-").replace("+", "")
-        documents = with_mix(inputs["documents"], folder / "with" / candidate.name, "pretrain", candidate.streams)
-        read = {**inputs, "documents": documents}
-        return replace(sweep.run(trial), name=name, inputs=read, seed=sweep.seed + number)
+        documents = with_mix(inputs["documents"], folder / "with", "pretrain", candidate.streams)
+        found = replace(sweep.run(trial), inputs={**inputs, "documents": documents}, seed=sweep.seed + number)
+        return replace(found, name=f"{candidate.name}-{found.fingerprint[:8]}".replace(" ", "-"))
 
     def measured(runs: Sequence[Run], label: str) -> list[Path]:
         run_all(partial(list, runs), folder / "runs", train, processes, progress, label)
@@ -209,8 +208,9 @@ def search_mix(
         weights = weights or dict.fromkeys(points[0].losses, 1.0)
         fitted = MixLaw.fit(points, seed=sweep.seed)
         proposal = dials.best(f"{PROPOSAL} {number}", fitted, candidates, weights, target, sweep.seed)
-        tried = any(_distance(proposal, candidate) < SAME for candidate in candidates)
-        if number < options.rounds and not tried:
+        # One that was tried already has its runs.
+        proposal = next((one for one in candidates if _distance(proposal, one) < SAME), proposal)
+        if number < options.rounds and proposal not in candidates:
             candidates.append(proposal)
     larger = [[run(one, large, n) for n in range(options.check_seeds)] for one in (dials.base, proposal)]
     flat = measured([one for runs in larger for one in runs], "check")
@@ -241,6 +241,11 @@ def recipe_keys(candidate: Candidate) -> str:
     shares[largest] += 1 - sum(shares.values())
     keys = f"[documents.mix]\nshares = {table(shares, 3)}\n"
     return keys + (f"topic_weights = {table(candidate.topic_weights, 3)}\n" if candidate.topic_weights else "")
+
+
+def _vector(candidate: Candidate, parts: Sequence[str]) -> list[float]:
+    shares = candidate.parts
+    return [shares[part] for part in parts]
 
 
 def _distance(one: Candidate, other: Candidate) -> float:

@@ -7,7 +7,7 @@ order, and all models are measured on the same documents and questions.
     probes/<what all of it depends on>/
       runs/default-1 ...    shared by all data sets; the first keeps the checkpoint, in pretrain/half
       runs/NAME-1 ...       with a data set
-      with/KIND/            the documents with the mix of each kind of run
+      with/                 the documents with the mix of each kind of run
       measured/             held-out text and benchmarks, by run
       NAME/                 the data set as documents and tokens, and result.json
 """
@@ -17,6 +17,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -84,9 +85,10 @@ def probe(
     flops = training_flops(model, rows, shortened.phases[-1].tokens)
     runs = {}
     for kind, mix, tokens in ((DEFAULT, shares, inputs["tokens"]), (name, mixed, own / TOKENS)):
-        documents = with_mix(inputs["documents"], base / "with" / kind, "anneal", mix)
+        documents = with_mix(inputs["documents"], base / "with", "anneal", mix)
         read = {**inputs, "documents": documents, "tokens": tokens}
-        runs[kind] = [Run(f"{kind}-{n + 1}", model, shortened, read, seed + n, flops) for n in range(options.seeds)]
+        plain = [Run("", model, shortened, read, seed + number, flops) for number in range(options.seeds)]
+        runs[kind] = [replace(run, name=f"{kind}-{run.seed}-{run.fingerprint[:8]}") for run in plain]
     all_runs = [run for both in zip(*runs.values(), strict=True) for run in both]
     half = base / "runs" / all_runs[0].name / STAGE / HALF
     start = given.parent if given else half
