@@ -73,16 +73,13 @@ def mix(
 
     def run() -> dict[str, Any]:
         from herdsman.scaling.mix import search_mix
-        from herdsman.scaling.sweep import INPUTS
+        from herdsman.scaling.sweep import Sweep
         from herdsman.stages import resolve_device
 
         train, count = prepare(loaded, root, processes, progress)
-        return search_mix(
-            root / "scaling" / "mixes", loaded.scaling.mix, loaded.scaling, root / "scaling" / "law.json",
-            loaded.documents.mix, loaded.model, loaded.pretrain, loaded.evaluate,
-            {stage: root / stage for stage in INPUTS}, loaded.seed, train, resolve_device(loaded.machine), count,
-            progress,
-        )  # fmt: skip
+        sweep = Sweep(root, loaded.scaling, loaded.model, loaded.pretrain, loaded.seed)
+        device = resolve_device(loaded.machine)
+        return search_mix(sweep, loaded.documents.mix, loaded.evaluate, train, device, count, progress)
 
     found = _resumable(run)
     write_report(root)
@@ -118,16 +115,13 @@ def probe(
     def run() -> dict[str, Any]:
         from herdsman.scaling.dataset import identity
         from herdsman.scaling.probe import probe as run_probe
-        from herdsman.scaling.sweep import INPUTS
+        from herdsman.scaling.sweep import Sweep
         from herdsman.stages import resolve_device
 
         identity(dataset)  # before anything else is done
         train, count = prepare(loaded, root, processes, progress)
-        return run_probe(
-            dataset, root / "scaling" / "probes", loaded.scaling.probe, loaded.model, loaded.pretrain, loaded.evaluate,
-            {stage: root / stage for stage in INPUTS}, loaded.seed, train, resolve_device(loaded.machine), count,
-            progress,
-        )  # fmt: skip
+        sweep = Sweep(root, loaded.scaling, loaded.model, loaded.pretrain, loaded.seed)
+        return run_probe(dataset, sweep, loaded.evaluate, train, resolve_device(loaded.machine), count, progress)
 
     found = _resumable(run)
     write_report(root)

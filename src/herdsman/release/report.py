@@ -14,6 +14,7 @@ from herdsman.release.blocks import Block, Chapter, Chat, Figure, Turn, clip
 from herdsman.release.card import model_card
 from herdsman.release.chapters import (
     ending,
+    foretelling,
     gathering,
     judging,
     learning,
@@ -87,8 +88,9 @@ def _chapters(journey: Journey) -> list[Chapter]:
         of("safety", safety.TITLE, safety.lead, safety.blocks),
         of("release", ending.RELEASE_TITLE, ending.release_lead, ending.release_blocks),
     ]
-    if swept := scaling.chapter(journey.root):
-        chapters.insert([chapter.stage for chapter in chapters].index("pretrain"), swept)
+    at = [chapter.stage for chapter in chapters].index("pretrain")
+    swept = scaling.chapter(journey.root)
+    chapters[at:at] = [*([swept] if swept else []), *foretelling.chapters(journey.root)]
     if journey["release"].finished:
         chapters.append(Chapter("card", "The model card", ending.CARD_LEAD, model_card(journey, measured=True)))
     if journey.finished:

@@ -29,19 +29,23 @@ DOCUMENTS, TOKENS, MIX = "documents", "tokens", "mix.json"
 
 
 def lay_beside(
-    data: Path, tokens: Path, tokenizer: Path, out: Path, held_out_share: float, seed: int, workers: int,
+    data: Path,
+    out: Path,
+    herd: Mapping[str, Path],
+    held_out_share: float,
+    seed: int,
+    workers: int,
     progress: Progress,
-) -> None:  # fmt: skip
+) -> None:
     """Writes `out/documents`, those of the data set, and `out/tokens`: the herd's streams and the new one, `STREAM`.
 
     The herd's streams are links. What stands already is left alone.
 
     Args:
-        data: see `read_texts`.
-        tokens: the herd's tokens stage.
+        data: see `read_texts`. Texts that are among the herd's held-out ones are left out: they would be measured.
         out: named after the data set and its `identity`.
-        tokenizer: the herd's.
-        held_out_share: share of the documents, by a hash of their ids, that are not trained on; documents in our own
+        herd: folders of its documents, tokenizer and tokens stages.
+        held_out_share: share of the documents, by a hash of their texts, that are not trained on; documents in our own
             form keep the split they have.
 
     Raises:
@@ -49,13 +53,15 @@ def lay_beside(
     """
     if not (out / DOCUMENTS).exists():
         with atomic_folder(out / DOCUMENTS) as beside:
-            _write_documents(data, beside, held_out_share)
+            texts = (row["text"] for row in read_documents(herd["documents"], split="held_out", columns=["text"]))
+            _write_documents(data, beside, held_out_share, {_digest(text) for text in texts})
     if (out / TOKENS).exists():
         return
+    tokens = herd["tokens"]
     ledger = read_json(tokens / LEDGER_FILE)
     options = TokensOptions(**{name: ledger[name] for name in TokensOptions.model_fields})
     with atomic_folder(out / TOKENS) as beside:
-        inputs = {"documents": out / DOCUMENTS, "tokenizer": tokenizer}
+        inputs = {"documents": out / DOCUMENTS, "tokenizer": herd["tokenizer"]}
         pack(options, Work("tokens", beside, inputs, seed, workers, progress))
         shutil.rmtree(beside / "scratch", ignore_errors=True)
         _join(beside, tokens, ledger)
@@ -63,21 +69,22 @@ def lay_beside(
 
 
 def with_mix(documents: Path, folder: Path, name: str, mix: Mapping[str, float]) -> Path:
-    """A documents folder like another, but for one of its mixes; returns it.
+    """A documents folder like another, but for one of its mixes: a folder below `folder`, which is returned.
 
     Args:
         name: of the mix, "pretrain" or "anneal".
     """
     mixes = read_json(documents / MIX) | {name: dict(mix)}
     fingerprint = digest_of([fingerprint_of(documents), mixes])
-    if not (folder / MANIFEST).exists() or fingerprint_of(folder) != fingerprint:
-        folder.mkdir(parents=True, exist_ok=True)
+    found = folder / fingerprint[:8]
+    if not (found / MANIFEST).exists():
+        found.mkdir(parents=True, exist_ok=True)
         for path in documents.glob("kept-*.parquet"):
             with suppress(FileExistsError):  # another process may be at the same
-                (folder / path.name).symlink_to(path.resolve())
-        write_json(folder / MIX, mixes)
-        write_json(folder / MANIFEST, {"fingerprint": fingerprint})
-    return folder
+                (found / path.name).symlink_to(path.resolve())
+        write_json(found / MIX, mixes)
+        write_json(found / MANIFEST, {"fingerprint": fingerprint})
+    return found
 
 
 def fingerprint_of(stage: Path) -> str:
@@ -136,10 +143,18 @@ def _text_of(line: str, where: str) -> str:
     return str(row["text"])
 
 
-def _write_documents(data: Path, out: Path, held_out_share: float) -> None:
+def _digest(text: str) -> str:
+    return blake2b(text.encode(errors="replace"), digest_size=16).hexdigest()
+
+
+def _write_documents(data: Path, out: Path, held_out_share: float, seen: set[str]) -> None:
+    """
+    Args:
+        seen: digests of texts that are left out; those of the data set are added, so that no copy is held out of what
+            is trained on.
+    """
     rows: list[dict[str, Any]] = []
     size, shard, trained = 0, 0, False
-    seen = set[str]()
 
     def write() -> None:
         nonlocal rows, size, shard
@@ -147,8 +162,8 @@ def _write_documents(data: Path, out: Path, held_out_share: float) -> None:
         rows, size, shard = [], 0, shard + 1
 
     for row in read_texts(data):
-        id = row.get("id") or blake2b(row["text"].encode(errors="replace"), digest_size=16).hexdigest()
-        if not row["text"].strip() or id in seen:  # a copy could be trained on and held out
+        id = _digest(row["text"])
+        if not row["text"].strip() or id in seen:
             continue
         seen.add(id)
         drawn = int.from_bytes(blake2b(id.encode(), digest_size=4, person=b"held_out").digest()) / 2**32

@@ -24,9 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from herdsman.errors import InputError
+from herdsman.files import read_jsonl
 from herdsman.scaling.law import Estimate
 from herdsman.scaling.points import read_rows
 
+FORECAST = "forecast.json"
 LEVEL, DRAWS, SEED = 0.95, 4_000, 0
 GRID, CEILINGS = 60, 5
 LEAST_CEILING = 0.9
@@ -221,6 +223,16 @@ def make_record(scores: Sequence[Score], flops: float, before_run: bool, now: da
     }
 
 
+def outcome(root: Path, record: Mapping[str, Any]) -> dict[str, Score]:
+    """What the herd's base model made of the benchmarks that were forecast, by name, as far as it was evaluated."""
+    found = {}
+    for name in (entry["benchmark"] for entry in record["forecasts"]):
+        path = root / "evaluate" / "predictions" / f"base.{name}.jsonl"
+        if path.exists():
+            found[name] = score_of(name, "base", record["flops"], read_jsonl(path))
+    return found
+
+
 def _line(x: Floats, y: Floats, at: float, draw: np.random.Generator) -> tuple[Floats, Floats]:
     """Least squares y = a + b x: its (a, b), and draws of a further measurement at `at`."""
     design = np.stack([np.ones_like(x), x], 1)
@@ -231,6 +243,12 @@ def _line(x: Floats, y: Floats, at: float, draw: np.random.Generator) -> tuple[F
     there = np.array([1.0, at])
     spread = np.sqrt(variance * (1 + there @ inverse @ there))
     return best, there @ best + spread * draw.standard_t(freedom, DRAWS)
+
+
+def expected_accuracy(nats: Floats, chance: float, sigmoid: Sigmoid) -> Floats:
+    """Accuracy at these nats per character."""
+    found: Floats = _accuracy(nats, chance, sigmoid.midpoint, sigmoid.width, sigmoid.ceiling)
+    return found
 
 
 def _accuracy(nats: Any, chance: float, midpoint: Any, width: Any, ceiling: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,12 @@ from herdsman.files import read_json, read_jsonl, write_json
 from herdsman.model.count import model_flops
 from herdsman.model.options import ModelOptions
 from herdsman.progress import Progress
-from herdsman.scaling.forecast import Score, make_record, score_of
+from herdsman.scaling.forecast import FORECAST, Score, make_record, score_of
 from herdsman.scaling.measure import Yardstick
 from herdsman.scaling.runs import STAGE
 from herdsman.scaling.sweep import FOLDER, RUNS
 from herdsman.training.options import PretrainOptions
 from herdsman.workspace import MANIFEST
-
-FORECAST = "forecast.json"
 
 
 def forecast_herd(
@@ -79,13 +76,3 @@ def sweep_scores(
         for name in yardstick.questions
         for row, place in zip(rows, places, strict=True)
     ]
-
-
-def outcome(root: Path, record: Mapping[str, Any]) -> dict[str, Score]:
-    """What the herd's base model made of the benchmarks that were forecast, by name, as far as it was evaluated."""
-    found = {}
-    for name in (entry["benchmark"] for entry in record["forecasts"]):
-        path = root / "evaluate" / "predictions" / f"base.{name}.jsonl"
-        if path.exists():
-            found[name] = score_of(name, "base", record["flops"], read_jsonl(path))
-    return found

@@ -6,7 +6,7 @@ it. What is varied are the recipe's own dials, the shares of the categories and 
 that have one, so every candidate is a mix that the recipe can say, held to the data that there is.
 
     mixes/runs/NAME/      one training each
-    mixes/with/NAME/      the documents with that mix
+    mixes/with/           the documents with each mix
     mixes/measured/       held-out text and benchmarks, by run
     mixes/result.json     candidates, law, proposal and check
     mixes/mix.toml        the proposal, for the recipe
@@ -15,8 +15,9 @@ that have one, so every candidate is a mix that the recipe can say, held to the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -28,22 +29,20 @@ from herdsman.documents.mix_options import MixOptions
 from herdsman.errors import InputError
 from herdsman.evaluation.options import EvaluationOptions
 from herdsman.files import read_json, write_json, write_text
-from herdsman.model.options import ModelOptions
 from herdsman.progress import Progress
 from herdsman.scaling.compare import changes, weighted_change
 from herdsman.scaling.dataset import MIX, with_mix
-from herdsman.scaling.isoflop import Family, batch_of, schedule_of
+from herdsman.scaling.isoflop import batch_of
 from herdsman.scaling.law import LLAMA3, PowerLaw
 from herdsman.scaling.measure import Yardstick, losses_by_category, read_measured
 from herdsman.scaling.mix_law import MixLaw, MixPoint
-from herdsman.scaling.mix_options import MixSearchOptions
-from herdsman.scaling.options import ScalingOptions
 from herdsman.scaling.runs import STAGE, Run, Train, run_all
-from herdsman.training.options import PretrainOptions
+from herdsman.scaling.sweep import FOLDER, INPUTS, LAW, Sweep
 
 LEDGER = "sources.json"
-BASE, PROPOSAL, RESULT, KEYS = "base", "proposal", "result.json", "mix.toml"
-DRAWS, NARROWINGS = 1_500, 4
+MIXES, RESULT, KEYS = "mixes", "result.json", "mix.toml"
+BASE, PROPOSAL = "base", "proposal"
+DRAWS, NARROWINGS = 300, 8
 SAME = 0.01  # shares that differ by less are the same mix
 
 Sizes = dict[tuple[str, str, str], tuple[int, int]]
@@ -113,10 +112,13 @@ class Dials:
         return Candidate(name, shares, weights, make_mix(self.sizes, options)["pretrain"])
 
     def design(self, factor: float) -> list[Candidate]:
-        """The recipe's mix, and each dial turned up and down."""
-        turns = [(f"more {name}", {name: factor}) for name in self.names]
-        turns += [(f"less {name}", {name: 1 / factor}) for name in self.names]
-        return [self.base, *(self.turned(name, factors) for name, factors in turns)]
+        """The recipe's mix, and each dial turned up and down, as far as that makes another mix."""
+        found = [self.base]
+        for name, more in product(self.names, (True, False)):
+            turned = self.turned(f"{'more' if more else 'less'} {name}", {name: factor if more else 1 / factor})
+            if not any(_distance(turned, candidate) < SAME for candidate in found):
+                found.append(turned)
+        return found
 
     def best(
         self, name: str, law: MixLaw, tried: Sequence[Candidate], weights: Mapping[str, float], flops: float, seed: int
@@ -125,19 +127,19 @@ class Dials:
 
         Candidates are drawn at random, first between the dials' ends, then ever closer around the best.
         """
-        shares = np.array([[candidate.parts[part] for part in law.parts] for candidate in tried])
+        shares = np.array([_vector(candidate, law.parts) for candidate in tried])
         low, high = shares.min(0) - 1e-6, shares.max(0) + 1e-6
         draw = np.random.default_rng(seed)
         logs = [np.log(self._factors(candidate)) for candidate in tried]
         reach, centre, best = np.abs(logs).max(), np.zeros(len(self.names)), self.base
         for narrowing in range(NARROWINGS):
-            found = [best]
-            for row in centre + draw.uniform(-reach, reach, (DRAWS, len(self.names))) / 3**narrowing:
-                candidate = self.turned(name, dict(zip(self.names, np.exp(row).tolist(), strict=True)))
-                parts = np.array([candidate.parts[part] for part in law.parts])
-                if ((parts >= low) & (parts <= high)).all():
-                    found.append(candidate)
-            best = found[int(law.weighted([one.parts for one in found], weights, flops).argmin())]
+            rows = centre + draw.uniform(-reach, reach, (DRAWS, len(self.names))) / 2**narrowing
+            turned = [self.turned(name, dict(zip(self.names, row, strict=True))) for row in np.exp(rows).tolist()]
+            found = [best, *turned]
+            parts = np.array([_vector(candidate, law.parts) for candidate in found])
+            predicted = law.weighted(parts, weights, flops)
+            inside = ((parts >= low) & (parts <= high)).all(1)
+            best = found[int(np.where(inside, predicted, np.inf).argmin())]
             centre = np.log(self._factors(best))
         return Candidate(name, best.shares, best.topic_weights, best.streams)
 
@@ -147,52 +149,45 @@ class Dials:
 
 
 def search_mix(
-    folder: Path,
-    options: MixSearchOptions,
-    scaling: ScalingOptions,
-    law_file: Path,
+    sweep: Sweep,
     mix: MixOptions,
-    model: ModelOptions,
-    pretrain: PretrainOptions,
     evaluation: EvaluationOptions,
-    inputs: Mapping[str, Path],
-    seed: int,
     train: Train,
-    device: torch.device,
+    device: torch.device | str,
     processes: int,
     progress: Progress,
 ) -> dict[str, Any]:
     """Runs what is missing of the search and returns its result, which it also writes to `result.json`.
 
     Args:
-        folder: where the search lies.
-        law_file: of the herd's scaling law, which tells sizes for budgets; the published one if there is none.
-        inputs: folders of the herd's documents, tokenizer and tokens stages.
+        sweep: the recipe's, whose family of models is trained; where it is done, its law tells their sizes.
         train: trains one model, see `runs`.
         processes: trainings at the same time on this machine.
 
     Raises:
         InputError: there is nothing to mix, or no held-out documents.
     """
-    ledger = read_json(inputs["tokens"] / LEDGER)
-    first = pretrain.phases[0]
-    dials = Dials(mix, first.shares, ledger["streams"])
-    small = sorted(options.flops or sorted(scaling.budgets)[:2])
-    large = options.check_flops or max(scaling.budgets)
-    family = Family(model, ledger["vocab_size"], first.sequence_length)
-    target = family.flops_a_token(model) * sum(phase.tokens for phase in pretrain.phases)
+    folder, options, family = sweep.root / FOLDER / MIXES, sweep.options.mix, sweep.family
+    inputs = {stage: sweep.root / stage for stage in INPUTS}
+    first = sweep.pretrain.phases[0]
+    dials = Dials(mix, first.shares, read_json(inputs["tokens"] / LEDGER)["streams"])
+    small = sorted(options.flops or sorted(sweep.options.budgets)[:2])
+    large = options.check_flops or max(sweep.options.budgets)
+    target = family.flops_a_token(sweep.model) * sum(phase.tokens for phase in sweep.pretrain.phases)
+    law_file = sweep.root / FOLDER / LAW
     law = read_json(law_file)["tokens"] if law_file.exists() else None
     optimal = PowerLaw(law["coefficient"], law["exponent"]) if law else LLAMA3
     yardstick = Yardstick.of([inputs["documents"]], inputs["tokenizer"], evaluation, progress)
-    unshared = pretrain.model_copy(update={"phases": [first.model_copy(update={"shares": None})]})
+    # Shares of the schedule would overrule those of the mixes.
+    unshared = sweep.pretrain.model_copy(update={"phases": [first.model_copy(update={"shares": None})]})
+    sweep = replace(sweep, pretrain=unshared)
 
     def run(candidate: Candidate, budget: float, number: int = 0) -> Run:
-        tokens = optimal(budget) * (1.0 if law else scaling.expected_tokens)
-        trial = family.trial(budget, tokens, batch_of(budget, first.sequence_length, scaling))
-        name = f"{candidate.name}-{budget:.3g}-{number}".replace(" ", "-").replace("+", "")
-        documents = with_mix(inputs["documents"], folder / "with" / candidate.name, "pretrain", candidate.streams)
-        read = {**inputs, "documents": documents}
-        return Run(name, trial.model, schedule_of(trial, unshared), read, seed + number, trial.flops)
+        tokens = optimal(budget) * (1.0 if law else sweep.options.expected_tokens)
+        trial = family.trial(budget, tokens, batch_of(budget, first.sequence_length, sweep.options))
+        documents = with_mix(inputs["documents"], folder / "with", "pretrain", candidate.streams)
+        found = replace(sweep.run(trial), inputs={**inputs, "documents": documents}, seed=sweep.seed + number)
+        return replace(found, name=f"{candidate.name}-{found.fingerprint[:8]}".replace(" ", "-"))
 
     def measured(runs: Sequence[Run], label: str) -> list[Path]:
         run_all(partial(list, runs), folder / "runs", train, processes, progress, label)
@@ -202,17 +197,20 @@ def search_mix(
     candidates = dials.design(options.factor)
     weights: Mapping[str, float] = options.weights or {}
     for number in range(1, options.rounds + 1):
-        runs = [run(candidate, budget) for candidate in candidates for budget in small]
-        places = measured(runs, f"mixes, round {number}")
+        wanted = list(product(candidates, small, range(options.seeds)))
+        runs = [run(*which) for which in wanted]
         points = [
-            MixPoint(candidates[at // len(small)].parts, one.flops, losses_by_category(read_measured(place)))
-            for at, (one, place) in enumerate(zip(runs, places, strict=True))
+            MixPoint(candidate.parts, one.flops, losses_by_category(read_measured(place)))
+            for (candidate, _, _), one, place in zip(
+                wanted, runs, measured(runs, f"mixes, round {number}"), strict=True
+            )
         ]
         weights = weights or dict.fromkeys(points[0].losses, 1.0)
-        fitted = MixLaw.fit(points, seed=seed)
-        proposal = dials.best(f"{PROPOSAL} {number}", fitted, candidates, weights, target, seed)
-        tried = any(_distance(proposal, candidate) < SAME for candidate in candidates)
-        if number < options.rounds and not tried:
+        fitted = MixLaw.fit(points, seed=sweep.seed)
+        proposal = dials.best(f"{PROPOSAL} {number}", fitted, candidates, weights, target, sweep.seed)
+        # One that was tried already has its runs.
+        proposal = next((one for one in candidates if _distance(proposal, one) < SAME), proposal)
+        if number < options.rounds and proposal not in candidates:
             candidates.append(proposal)
     larger = [[run(one, large, n) for n in range(options.check_seeds)] for one in (dials.base, proposal)]
     flat = measured([one for runs in larger for one in runs], "check")
@@ -220,7 +218,7 @@ def search_mix(
     change = weighted_change(by_mix, weights)
     result = {
         "weights": dict(weights), "small_flops": small, "check_flops": larger[0][0].flops, "target_flops": target,
-        "runs": [{"mix": candidates[at // len(small)].name, **asdict(point)} for at, point in enumerate(points)],
+        "runs": [{"mix": which[0].name, **asdict(point)} for which, point in zip(wanted, points, strict=True)],
         "base": _told(dials.base, fitted, larger[0][0].flops), "proposal": _told(proposal, fitted, larger[0][0].flops),
         "predicted_change": asdict(fitted.change(dials.base.parts, proposal.parts, weights, larger[0][0].flops)),
         "measured_change": asdict(change), "better": change.high < 0,
@@ -243,6 +241,11 @@ def recipe_keys(candidate: Candidate) -> str:
     shares[largest] += 1 - sum(shares.values())
     keys = f"[documents.mix]\nshares = {table(shares, 3)}\n"
     return keys + (f"topic_weights = {table(candidate.topic_weights, 3)}\n" if candidate.topic_weights else "")
+
+
+def _vector(candidate: Candidate, parts: Sequence[str]) -> list[float]:
+    shares = candidate.parts
+    return [shares[part] for part in parts]
 
 
 def _distance(one: Candidate, other: Candidate) -> float:

@@ -117,11 +117,11 @@ class MixLaw:
         """By how much the weighted loss would be higher with another mix than with `base`."""
         return _interval((self.losses(shares, flops) - self.losses(base, flops)) @ self._weights(weights))
 
-    def weighted(self, mixes: Sequence[Mapping[str, float]], weights: Mapping[str, float], flops: float) -> Floats:
-        """Predicted weighted loss of many mixes: [mixes]."""
-        shares = np.array([[mix[part] for part in self.parts] for mix in mixes])
+    def weighted(self, shares: Floats, weights: Mapping[str, float], flops: float) -> Floats:
+        """Predicted weighted loss of many mixes, given by the shares of their parts [mixes, parts]: [mixes]."""
         reducible = np.exp(shares @ self.effects[0].T) * (flops / self.unit_flops) ** -self.exponents[0]
-        return (self.floors[0] + reducible) @ self._weights(weights)
+        found: Floats = (self.floors[0] + reducible) @ self._weights(weights)
+        return found
 
     def _weights(self, weights: Mapping[str, float]) -> Floats:
         found = np.array([weights.get(name, 0.0) for name in self.categories])

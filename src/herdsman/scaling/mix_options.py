@@ -36,6 +36,9 @@ class MixSearchOptions(Options):
         description="Budget of the larger runs that check the proposal; the largest of `scaling` if left out.",
     )
     rounds: int = Field(2, ge=1, le=10, description="Fits; before each but the first the last proposal is trained too.")
+    seeds: int = Field(
+        1, ge=1, description="Runs of each mix at each small budget; several where a run's chance is not small."
+    )
     check_seeds: int = Field(3, ge=2, description="Runs of each of the two mixes at the larger budget.")
 
     @field_validator("weights")

@@ -59,7 +59,7 @@ def student_quantile(share: float, freedom: float) -> float:
 
     With t = sqrt(freedom) tan(angle), the density of the angle is cos(angle)^(freedom - 1), summed here.
     """
-    angles = np.linspace(0, np.pi / 2, 200_001)
+    angles = np.linspace(0, np.pi / 2, 20_001)
     density = np.cos(angles) ** (freedom - 1)
     below = 0.5 + 0.5 * np.concatenate([[0], np.cumsum((density[1:] + density[:-1]) / 2)]) / (
         (density[1:] + density[:-1]).sum() / 2

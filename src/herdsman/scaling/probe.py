@@ -5,10 +5,9 @@ the default data alone, one with a share of the new set among them. Each is repe
 order, and all models are measured on the same documents and questions.
 
     probes/<what all of it depends on>/
-      half/step-...         the checkpoint, kept from the first run on default data (or given)
-      runs/default-1 ...    shared by all data sets
+      runs/default-1 ...    shared by all data sets; the first keeps the checkpoint, in pretrain/half
       runs/NAME-1 ...       with a data set
-      with/KIND/            the documents with the mix of each kind of run
+      with/                 the documents with the mix of each kind of run
       measured/             held-out text and benchmarks, by run
       NAME/                 the data set as documents and tokens, and result.json
 """
@@ -16,7 +15,9 @@ order, and all models are measured on the same documents and questions.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,30 +31,26 @@ from herdsman.model.count import count_parameters, training_flops
 from herdsman.model.options import ModelOptions
 from herdsman.progress import Progress
 from herdsman.scaling.compare import changes
-from herdsman.scaling.dataset import DOCUMENTS, MIX, STREAM, TOKENS, identity, lay_beside, with_mix
+from herdsman.scaling.dataset import DOCUMENTS, MIX, STREAM, TOKENS, fingerprint_of, identity, lay_beside, with_mix
 from herdsman.scaling.measure import Yardstick
-from herdsman.scaling.probe_options import ProbeOptions
 from herdsman.scaling.runs import STAGE, Run, Train, run_all
+from herdsman.scaling.sweep import FOLDER, INPUTS, Sweep
 from herdsman.tokens.streams import TokenStreams
-from herdsman.training.checkpoints.integrity import read_manifest
-from herdsman.training.options import Phase, PretrainOptions
+from herdsman.training.checkpoints.integrity import Torn, read_manifest
+from herdsman.training.options import MANNER, Phase, PretrainOptions
 from herdsman.training.schedule import Schedule, stream_shares
 from herdsman.workspace import Work
 
-DEFAULT, RESULT = "default", "result.json"
+PROBES, RESULT = "probes", "result.json"
+DEFAULT, HALF = "default", "half"
 
 
 def probe(
     data: Path,
-    folder: Path,
-    options: ProbeOptions,
-    model: ModelOptions,
-    pretrain: PretrainOptions,
+    sweep: Sweep,
     evaluation: EvaluationOptions,
-    inputs: Mapping[str, Path],
-    seed: int,
     train: Train,
-    device: torch.device,
+    device: torch.device | str,
     processes: int,
     progress: Progress,
 ) -> dict[str, Any]:
@@ -61,8 +58,7 @@ def probe(
 
     Args:
         data: see `dataset.read_texts`.
-        folder: where all probes of a herd lie.
-        inputs: folders of the herd's documents, tokenizer and tokens stages.
+        sweep: the recipe's: its model, its pretraining and where it lies.
         train: trains one model, see `runs`.
         processes: trainings at the same time on this machine.
 
@@ -70,43 +66,41 @@ def probe(
         InputError: there is no such data set or checkpoint.
         RecipeError: pretraining is annealing already where the probe is to begin.
     """
-    streams = TokenStreams.open(inputs["tokens"])
-    vocab_size = read_json(inputs["tokens"] / "sources.json")["vocab_size"]
-    schedule = Schedule(pretrain, count_parameters(model, vocab_size).total)
+    options, model, seed = sweep.options.probe, sweep.model, sweep.seed
+    inputs = {stage: sweep.root / stage for stage in INPUTS}
+    rows = sweep.family.vocab_size
+    schedule = Schedule(sweep.pretrain, count_parameters(model, rows).total)
     given = find_checkpoint(Path(options.checkpoint), options.at * schedule.tokens) if options.checkpoint else None
     begin = read_manifest(given).tokens if given else round(options.at * schedule.tokens)
-    shortened, before = annealing(pretrain, schedule, begin, options.tokens)
+    shortened, before = annealing(sweep.pretrain, schedule, begin, options.tokens)
     begin = shortened.checkpoints.every_tokens or begin
-    shaping = [options.model_dump(include={"at", "tokens", "checkpoint"}), shortened.model_dump(), model.model_dump()]
-    base = folder / digest_of([*shaping, seed, streams.sizes()])[:8]
+    shaping = [options.checkpoint, options.held_out_share, shortened.model_dump(exclude=MANNER), model.model_dump()]
+    base = sweep.root / FOLDER / PROBES / digest_of([*shaping, seed, *map(fingerprint_of, inputs.values())])[:8]
     name = f"{data.stem}-{identity(data)[:6]}"
-    own, half = base / name, base / "half"
-    lay_beside(data, inputs["tokens"], inputs["tokenizer"], own, options.held_out_share, seed, processes, progress)
-    if given and not half.exists():
-        with atomic_folder(half) as beside:
-            shutil.copytree(given, beside / given.name)
+    own = base / name
+    lay_beside(data, own, inputs, options.held_out_share, seed, processes, progress)
 
     shares = stream_shares(before, read_json(inputs["documents"] / MIX))
     mixed = {stream: (1 - options.share) * share for stream, share in shares.items()} | {STREAM: options.share}
-    flops = training_flops(model, vocab_size, shortened.phases[-1].tokens)
+    flops = training_flops(model, rows, shortened.phases[-1].tokens)
     runs = {}
     for kind, mix, tokens in ((DEFAULT, shares, inputs["tokens"]), (name, mixed, own / TOKENS)):
-        read = {
-            **inputs,
-            "documents": with_mix(inputs["documents"], base / "with" / kind, "anneal", mix),
-            "tokens": tokens,
-        }
-        runs[kind] = [Run(f"{kind}-{n + 1}", model, shortened, read, seed + n, flops) for n in range(options.seeds)]
+        documents = with_mix(inputs["documents"], base / "with", "anneal", mix)
+        read = {**inputs, "documents": documents, "tokens": tokens}
+        plain = [Run("", model, shortened, read, seed + number, flops) for number in range(options.seeds)]
+        runs[kind] = [replace(run, name=f"{kind}-{run.seed}-{run.fingerprint[:8]}") for run in plain]
     all_runs = [run for both in zip(*runs.values(), strict=True) for run in both]
-    run_all(
-        partial(_open_runs, all_runs, half), base / "runs", partial(anneal, half, begin, train), processes, progress
-    )
+    half = base / "runs" / all_runs[0].name / STAGE / HALF
+    start = given.parent if given else half
+    train_from = partial(anneal, start, half, begin, train)
+    wanted = partial(_open_runs, all_runs, start)
+    run_all(wanted, base / "runs", train_from, processes, progress, "anneal")
 
     yardstick = Yardstick.of([inputs["documents"], own / DOCUMENTS], inputs["tokenizer"], evaluation, progress)
     stages = [[base / "runs" / run.name / STAGE for run in kind] for kind in runs.values()]
     places = [yardstick.measure_all(kind, base / "measured", device, progress) for kind in stages]
     there = TokenStreams.open(own / TOKENS).sizes()[STREAM]["tokens"]
-    reads = sum(phase.tokens for phase in shortened.phases[-1:])
+    reads = shortened.phases[-1].steps * shortened.phases[-1].batch_tokens
     result = {
         "data": str(data), "name": name, "seeds": options.seeds, "share": options.share, "annealed_tokens": reads,
         "begins_after_tokens": begin, "tokens_of_pretraining": schedule.tokens, "new_tokens": there,
@@ -161,31 +155,40 @@ def find_checkpoint(folder: Path, most_tokens: float) -> Path:
     Raises:
         InputError: there is none.
     """
-    found = {path: read_manifest(path) for path in folder.glob("step-*") if (path / "manifest.json").exists()}
-    found = {path: manifest for path, manifest in found.items() if not isinstance(manifest, str)}
-    early = [path for path, manifest in found.items() if 0 < manifest.tokens <= most_tokens]
+    found: dict[int, Path] = {}
+    for path in folder.glob("step-*"):
+        with suppress(Torn):
+            found[read_manifest(path).tokens] = path
+    early = [tokens for tokens in found if 0 < tokens <= most_tokens]
     if not early:
         raise InputError(
             f"there is no checkpoint of at most {most_tokens:,.0f} tokens",
             where=folder,
             do="point to a folder with step-... in it, or leave scaling.probe.checkpoint out",
         )
-    return max(early, key=lambda path: found[path].tokens)
+    return found[max(early)]
 
 
-def anneal(half: Path, begin: int, train: Train, model: ModelOptions, pretrain: PretrainOptions, work: Work) -> None:
-    """One run: from the checkpoint, if there is one by now; else from the start, and the checkpoint is kept."""
+def anneal(
+    start: Path, half: Path, begin: int, train: Train, model: ModelOptions, pretrain: PretrainOptions, work: Work
+) -> None:
+    """One run: from the checkpoint in `start`, if there is one by now; else from the beginning.
+
+    Args:
+        half: where the first run keeps the checkpoint of `begin` tokens for the others.
+    """
     checkpoints = work.scratch / "training"
-    if half.exists() and not checkpoints.exists():
+    if start.exists() and not checkpoints.exists():
+        found = find_checkpoint(start, begin)
         with atomic_folder(checkpoints) as beside:
-            shutil.copytree(half, beside, dirs_exist_ok=True)
+            shutil.copytree(found, beside / found.name)
     train(model, pretrain, work)
-    if not half.exists():
-        kept = find_checkpoint(checkpoints, begin)
+    if work.out == half.parent and start == half and not half.exists():
+        found = find_checkpoint(checkpoints, begin)
         with atomic_folder(half) as beside:
-            shutil.copytree(kept, beside / kept.name)
+            shutil.copytree(found, beside / found.name)
 
 
-def _open_runs(runs: Sequence[Run], half: Path) -> Sequence[Run]:
+def _open_runs(runs: Sequence[Run], start: Path) -> list[Run]:
     """The first run alone as long as there is no checkpoint to anneal from."""
-    return runs if half.exists() else runs[:1]
+    return list(runs) if start.exists() else list(runs[:1])
