@@ -155,8 +155,9 @@ def _release(recipe: Recipe, work: Work) -> None:
 
 
 def described(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as it was resolved, without what only concerns the machine."""
-    return recipe.model_dump(exclude={"machine": True, "pretrain": MANNER, "posttrain": {"checkpoint_seconds": True}})
+    """The recipe as it was resolved, without what shapes no stage: the machine, and sweeps of other models."""
+    manner = {"pretrain": MANNER, "posttrain": {"checkpoint_seconds": True}}
+    return recipe.model_dump(exclude={"machine": True, "scaling": True, **manner})
 
 
 JOURNEY: tuple[Stage, ...] = (
