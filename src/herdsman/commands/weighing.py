@@ -114,11 +114,12 @@ def probe(
 
     def run() -> dict[str, Any]:
         from herdsman.scaling.dataset import identity
+
+        identity(dataset)  # a mistake is told of before torch is loaded and data are made
         from herdsman.scaling.probe import probe as run_probe
         from herdsman.scaling.sweep import Sweep
         from herdsman.stages import resolve_device
 
-        identity(dataset)  # before anything else is done
         train, count = prepare(loaded, root, processes, progress)
         sweep = Sweep(root, loaded.scaling, loaded.model, loaded.pretrain, loaded.seed)
         return run_probe(dataset, sweep, loaded.evaluate, train, resolve_device(loaded.machine), count, progress)
