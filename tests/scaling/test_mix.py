@@ -75,6 +75,12 @@ def test_the_best_mix_of_a_known_law_is_found() -> None:
         assert low - 1e-5 <= found.parts[name] <= high + 1e-5  # nothing beyond what was tried
 
 
+def test_topics_that_are_left_out_or_absent_are_no_part() -> None:
+    dials = Dials(MixOptions(topic_weights={"sport": 0.0, "health": 2.0}), None, STREAMS)
+    assert dials.names == ["general", "reasoning", "code"]
+    assert "general.sport.rest" not in dials.base.streams
+
+
 def test_one_category_alone_cannot_be_mixed() -> None:
     with pytest.raises(InputError, match="all there is to mix is general"):
         Dials(MixOptions(), None, {"general.rest": STREAMS["general.rest"]})

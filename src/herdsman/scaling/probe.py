@@ -90,6 +90,9 @@ def probe(
         plain = [Run("", model, shortened, read, seed + number, flops) for number in range(options.seeds)]
         runs[kind] = [replace(run, name=f"{kind}-{run.seed}-{run.fingerprint[:8]}") for run in plain]
     all_runs = [run for both in zip(*runs.values(), strict=True) for run in both]
+    progress.line(
+        f"{len(all_runs)} annealings of {shortened.phases[-1].tokens:,} tokens after {begin:,}, {processes} at once"
+    )
     half = base / "runs" / all_runs[0].name / STAGE / HALF
     start = given.parent if given else half
     train_from = partial(anneal, start, half, begin, train)
