@@ -13,6 +13,7 @@ from herdsman.documents.mix_options import MixOptions
 from herdsman.errors import InputError
 from herdsman.files import read_json
 from herdsman.progress import SILENT
+from herdsman.release.report import write_report
 from herdsman.scaling.mix import Dials, recipe_keys, search_mix
 from herdsman.scaling.mix_law import MixLaw, MixPoint
 from tests.scaling.herd import recipe, sweep, trainer
@@ -109,6 +110,9 @@ def test_a_search_predicts_and_finds_a_better_mix(herd: Path) -> None:
     keys = tomllib.loads((folder / "mix.toml").read_text())
     assert keys["documents"]["mix"]["shares"]["code"] == pytest.approx(found["proposal"]["shares"]["code"], abs=1e-3)
     done = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/pretrain/manifest.json")}
+    write_report(herd, herd / "report.html")
+    page = (herd / "report.html").read_text()
+    assert "propose another mix, which is better by measurement" in page
     again = search_mix(sweep(herd, asked), asked.documents.mix, asked.evaluate, trainer(asked), "cpu", 1, SILENT)
     assert again == found
     assert {path: path.stat().st_mtime_ns for path in done} == done
