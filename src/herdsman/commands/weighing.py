@@ -28,7 +28,8 @@ def forecast(
     set: SetOption = None,
 ) -> None:
     """How well will it answer? Forecasts benchmarks from the models of `herdsman scale`, before the herd is raised."""
-    from herdsman.scaling.forecast import make_record, read_scores
+    from herdsman.scaling.forecast import make_record
+    from herdsman.scaling.scores import read_scores
 
     if points:
         if flops is None:

@@ -13,9 +13,10 @@ from herdsman.files import read_json, read_jsonl, write_json
 from herdsman.model.count import model_flops
 from herdsman.model.options import ModelOptions
 from herdsman.progress import Progress
-from herdsman.scaling.forecast import FORECAST, Score, make_record, score_of
+from herdsman.scaling.forecast import FORECAST, make_record
 from herdsman.scaling.measure import Yardstick
 from herdsman.scaling.runs import STAGE
+from herdsman.scaling.scores import Score, score_of
 from herdsman.scaling.sweep import FOLDER, RUNS
 from herdsman.training.options import PretrainOptions
 from herdsman.workspace import MANIFEST
