@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from herdsman.errors import WorkspaceError
+from herdsman.errors import InputError, WorkspaceError
 from herdsman.files import read_json, read_jsonl, write_json
 from herdsman.generation.local import LocalEngine
 from herdsman.model.count import model_flops
@@ -93,6 +93,13 @@ def test_the_outcome_is_that_of_the_evaluate_stage(swept: Path) -> None:
     rows = read_jsonl(measured)
     assert found.nats_per_character == pytest.approx(sum(map(nats_per_character, rows)) / len(rows))
     assert found.accuracy == sum(row["acc_norm"] for row in rows) / len(rows)
+
+
+def test_too_small_a_sweep_is_refused_before_anything_is_measured(swept: Path) -> None:
+    write_json(swept / "scaling" / "runs.json", read_json(swept / "scaling" / "runs.json")[:6])
+    with pytest.raises(InputError, match="the sweep has 3 budgets, a forecast needs 4"):
+        forecast_it(swept)
+    assert not (swept / "scaling" / "measured").exists()
 
 
 def test_without_a_sweep_it_says_what_to_do(herd: Path) -> None:
