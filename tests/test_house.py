@@ -22,6 +22,7 @@ ROOF = {
     "recipe",
     "stages",
     "ranks",
+    "planning",
     "rehearsal",
     "herd",
     "document_journey",

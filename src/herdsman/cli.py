@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from herdsman import __version__
-from herdsman.commands import looking, models, raising, scaling, weighing
+from herdsman.commands import looking, models, planning, raising, scaling, weighing
 from herdsman.commands.shared import fail
 from herdsman.errors import HerdsmanError, machine_error
 
@@ -22,7 +22,7 @@ app = typer.Typer(
 # In the order in which a newcomer meets them.
 app.command("raise")(raising.raise_)
 app.command()(raising.join)
-app.command()(raising.plan)
+app.command()(planning.plan)
 app.command()(raising.rehearse)
 app.command()(scaling.scale)
 app.command()(weighing.forecast)

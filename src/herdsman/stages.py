@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from herdsman.errors import RecipeError
-from herdsman.files import digest_of, write_json
+from herdsman.errors import HerdsmanError, RecipeError
+from herdsman.files import digest_of, read_json, write_json
 from herdsman.model.options import ModelOptions
 from herdsman.parallel import available_cores, connect_ray
 from herdsman.progress import Progress
 from herdsman.recipe import MachineOptions, Recipe
 from herdsman.training.options import MANNER, PretrainOptions
-from herdsman.workspace import Work, Workspace
+from herdsman.workspace import PLAN, Work, Workspace
 
 if TYPE_CHECKING:
     import torch
@@ -155,8 +155,9 @@ def _release(recipe: Recipe, work: Work) -> None:
 
 
 def described(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as it was resolved, without what only concerns the machine."""
-    return recipe.model_dump(exclude={"machine": True, "pretrain": MANNER, "posttrain": {"checkpoint_seconds": True}})
+    """The recipe as it was resolved, without what shapes no stage: the machine, and sweeps of other models."""
+    manner = {"pretrain": MANNER, "posttrain": {"checkpoint_seconds": True}}
+    return recipe.model_dump(exclude={"machine": True, "scaling": True, **manner})
 
 
 JOURNEY: tuple[Stage, ...] = (
@@ -264,6 +265,8 @@ def raise_herd(recipe: Recipe, workspace: Workspace, progress: Progress, until: 
             with workspace.stage(
                 stage.name, expected[stage.name], stage.needs, recipe.seed, workers, progress, machine.engine
             ) as work:
+                if stage.name == "pretrain":
+                    _write_plan(recipe, workspace, expected[stage.name], progress)
                 stage.run(recipe, work)
             seconds = workspace.manifest(stage.name)["wall_seconds"]  # type: ignore[index]
             progress.line(f"    {describe_result(workspace, stage.name)} ({seconds:,.0f} s)")
@@ -271,6 +274,25 @@ def raise_herd(recipe: Recipe, workspace: Workspace, progress: Progress, until: 
         if not (workspace.root / "report.html").exists():
             _write_report(workspace)
     return bool(todo)
+
+
+def _write_plan(recipe: Recipe, workspace: Workspace, fingerprint: str, progress: Progress) -> None:
+    """What is expected of pretraining on this machine, once before it begins, for the report to compare with what came.
+
+    A raise does not end for want of a plan: what is wrong with the recipe itself, training says as well.
+    """
+    from herdsman.planning import plan_recipe, present_hardware, processes
+
+    path = workspace.root / PLAN
+    if path.exists() and read_json(path).get("fingerprint") == fingerprint:
+        return
+    try:
+        plan = plan_recipe(recipe, present_hardware(recipe.machine), processes(recipe.machine))
+    except HerdsmanError as error:
+        path.unlink(missing_ok=True)
+        progress.line(f"    no plan: {error}")
+    else:
+        write_json(path, plan.as_json() | {"fingerprint": fingerprint})
 
 
 def _write_report(workspace: Workspace) -> None:

@@ -3,6 +3,7 @@
     herds/tiny/
       recipe.json              the recipe as it was resolved
       events.jsonl             what happened when
+      plan.json                what was expected of pretraining when it began
       <stage>/                 final files of the stage
         manifest.json          written last: a stage without it is unfinished
         summary.json           what the report shows of the stage
@@ -36,6 +37,7 @@ from herdsman.parallel import Engine
 from herdsman.progress import Progress
 
 MANIFEST, STARTED, CLOCK, SUMMARY = "manifest.json", "started.json", "clock.json", "summary.json"
+PLAN = "plan.json"
 CLOCK_SECONDS = 2.0
 
 

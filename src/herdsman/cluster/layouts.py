@@ -70,11 +70,12 @@ class Search:
         return {"considered": self.considered, "best": best, "infeasible": self.infeasible}
 
 
-def search(job: Job, hardware: Hardware, gpus: int, most: int = 10) -> Search:
-    """Ranks the layouts of a job; its own micro-batch and recomputation are not kept.
+def search(job: Job, hardware: Hardware, gpus: int, most: int = 10, fixed: bool = False) -> Search:
+    """Ranks the layouts of a job.
 
     Args:
         most: of the best layouts that are given back.
+        fixed: whether the job keeps its own micro-batch and recomputation, in place of those that suit a layout best.
 
     Raises:
         InputError: the hardware does not multiply in the job's precision.
@@ -83,12 +84,16 @@ def search(job: Job, hardware: Hardware, gpus: int, most: int = 10) -> Search:
     fastest: dict[tuple[int, int, int], Candidate] = {}
     considered = 0
     limit = FULLEST * hardware.memory_bytes.value
-    jobs = [
-        replace(job, micro_batch_tokens=rows * job.sequence_length, recompute=recompute)
-        for rows in ROWS
-        if rows <= job.rows
-        for recompute in RECOMPUTE
-    ]
+    jobs = (
+        [job]
+        if fixed
+        else [
+            replace(job, micro_batch_tokens=rows * job.sequence_length, recompute=recompute)
+            for rows in ROWS
+            if rows <= job.rows
+            for recompute in RECOMPUTE
+        ]
+    )
     for layout in _layouts(job, gpus, hardware.gpus_per_server):
         if reason := _why_not(job, layout, hardware):
             considered += len(jobs)

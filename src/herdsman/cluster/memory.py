@@ -16,6 +16,7 @@ from herdsman.cluster.schedules import gathered_share, in_flight
 from herdsman.training.parallel.layout import Layout
 
 SLICE_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 27}  # logits at a time, as in model/likelihood.py
+TILE = 128  # queries at a time of the attention for CPUs, as in model/tiled.py
 SPREAD = (0.95, 1.1)
 """Memory in use over what is reckoned here: allocators round up and leave gaps."""
 
@@ -55,31 +56,33 @@ def estimate_memory(job: Job, layout: Layout, hardware: Hardware) -> Memory:
 
 
 def block_bytes(job: Job, layout: Layout, hardware: Hardware) -> float:
-    """What a block keeps for its backward pass, for each token of a rank's micro-batch.
-
-    With tensor parallelism the residual stream is split over the sequence; what the matrices take is gathered, and kept
-    gathered. With context parallelism the keys and values of all ranks are kept.
-    """
+    """What a block keeps for its backward pass, for each token of a rank's micro-batch."""
     s, tensor, each = job.sizes, layout.tensor, job.bytes_each
     if job.trainer != "herdsman":
         return each * (2 * s.dim + 2 * s.queries + 2 * s.keys + 2 * s.ffn) / tensor
     residual = residual_bytes(job, layout) * s.dim / tensor
     if job.recompute == "full":
         return residual
-    heads = each * (s.queries + 2 * s.keys) / tensor
+    if job.recompute == "none":
+        return kept_bytes(job, layout, hardware)
+    # Results of products and of communication: the two gathered inputs, and what the two last matrices give.
+    products = each * (s.queries + 2 * s.keys + 2 * s.ffn) / tensor + 2 * each * s.dim
+    attention = each * s.queries / tensor if hardware.device == "cuda" else 0  # tiled attention is computed again
+    communicated = 2 * each * s.dim * (1 + 1 / tensor) if tensor > 1 else 0
+    return residual + products + attention + communicated
+
+
+def kept_bytes(job: Job, layout: Layout, hardware: Hardware) -> float:
+    """What a block keeps where nothing is computed again, for each token of a rank's micro-batch.
+
+    With tensor parallelism the residual stream is split over the sequence; what the matrices take is gathered, and kept
+    gathered. With context parallelism the keys and values of all ranks are kept.
+    """
+    s, tensor, each = job.sizes, layout.tensor, job.bytes_each
     measured = hardware.efficiencies.activations
-    factor = measured.value if measured else 1.0
-    if job.recompute == "selective":
-        # Results of products and of communication: the two gathered inputs, and what the two last matrices give.
-        whole = 2 * each * s.dim + (2 * each * s.dim * (1 + 1 / tensor) if tensor > 1 else 0)
-        attention = each * s.queries / tensor if hardware.device == "cuda" else 0
-        return factor * (residual + heads + attention + whole + 2 * each * s.ffn / tensor)
-    scales = 2 * 4 / tensor
-    gathered = 2 * each * s.keys * (layout.context - 1) / tensor
-    return factor * (
-        2 * residual + scales + 2 * each * s.dim + heads + gathered + each * s.queries / tensor
-        + 4 * each * s.ffn / tensor
-    )  # fmt: skip
+    residual = 2 * (residual_bytes(job, layout) * s.dim + 4) / tensor  # with the norms' scales
+    attention = each * 2 * (s.queries + s.keys * layout.context) / tensor
+    return (measured.value if measured else 1.0) * (residual + 2 * each * s.dim + attention + 4 * each * s.ffn / tensor)
 
 
 def residual_bytes(job: Job, layout: Layout) -> int:
@@ -97,10 +100,13 @@ def _parts(job: Job, layout: Layout, hardware: Hardware, share: Share, rank: Ran
     flying = in_flight(layout, rank.number, share.micro_batches)
     kept = rank.blocks * block * share.tokens * flying
     if rank.is_last:
-        # The last norm's input and output, the latter gathered; in as many micro-batches as wait for their loss.
+        # The last norm's input and output, the latter gathered.
         kept += share.tokens * (residual_bytes(job, layout) * s.dim / layout.tensor + each * s.dim)
+    if hardware.device == "cpu":
+        kept += share.tokens * 2 * (job.keys + TILE / 2) * flying  # masks of tiled attention
     if alone:
-        copies = each * rank.blocks * s.matrices if each < 4 else 0.0  # autocast's, kept for the step
+        # Autocast's, kept for the step; where blocks are computed again it makes them anew each time.
+        copies = each * (rank.blocks if job.recompute == "none" else 1) * s.matrices if each < 4 else 0.0
     elif job.trainer != "herdsman" or layout.pipeline == 1:
         copies = each * local
     else:
@@ -110,32 +116,36 @@ def _parts(job: Job, layout: Layout, hardware: Hardware, share: Share, rank: Ran
         copies = max(0.0, copies - kept)
     summed_at_once = share.needed == 1 and layout.pipeline == 1
     states = 8 * local if job.optimizer == "adamw" else 4 * inner + 8 * outer
+    loss = _loss_bytes(job, layout, hardware, share) if rank.is_last else 0.0
+    moving = 0.0 if alone else (2 * each + 4) * s.block / layout.tensor
     return {
         "weights": 4 * local / shards + copies,
         "gradients": 4 * local / shards if summed_at_once else 4 * local,
         "optimizer": states / shards,
         "activations": kept,
-        "logits": _loss_bytes(job, layout, hardware, share) if rank.is_last else 0.0,
-        "buffers": _buffer_bytes(job, layout, share),
+        "logits": loss,
+        # Beyond the loss's, which is over when the first block's backward pass begins.
+        "buffers": max(0.0, _backward_bytes(job, layout, hardware, share) - loss) + moving,
     }
 
 
 def _loss_bytes(job: Job, layout: Layout, hardware: Hardware, share: Share) -> float:
-    """Room for a slice of logits, twice, and the gradients of output and hidden states in float32."""
+    """Room for a slice of logits, twice, for the output's gradient in float32, and for hidden states and their gradient
+    in several forms, see model/likelihood.py."""
     vocabulary = job.vocab_size / layout.tensor
     slice_ = min(share.tokens * vocabulary, max(256 * share.tokens, SLICE_ELEMENTS[hardware.device]))
     weight = vocabulary * job.sizes.dim
     cast = job.bytes_each * weight if layout.processes == 1 and job.bytes_each < 4 else 0
-    return slice_ * 2 * job.bytes_each + 4 * weight + cast + 4 * share.tokens * job.sizes.dim
+    return slice_ * 2 * job.bytes_each + 4 * weight + cast + 20 * share.tokens * job.sizes.dim
 
 
-def _buffer_bytes(job: Job, layout: Layout, share: Share) -> float:
-    """Of a block's backward pass: gradients of what it kept, what it computes again, and its weights' gradients on
-    their way: gathered ahead in the next block, reduced in float32."""
+def _backward_bytes(job: Job, layout: Layout, hardware: Hardware, share: Share) -> float:
+    """Of a block's backward pass: gradients on their way, and what is computed again."""
     s, each = job.sizes, job.bytes_each
-    passing = share.tokens * (4 * each * s.ffn + 2 * each * s.queries + 4 * 4 * s.dim) / layout.tensor
+    passing = (2 * each * s.ffn + 8 * s.dim) / layout.tensor
     again = 0.0
-    if job.recompute != "none":
-        again = share.tokens * each * (2 * s.dim + (2 * s.queries + 2 * s.keys + 4 * s.ffn) / layout.tensor)
-    moving = 0.0 if layout.processes == 1 else (2 * each + 4) * s.block / layout.tensor
-    return passing + again + moving
+    if job.recompute == "full":
+        again = kept_bytes(job, layout, hardware)
+    elif job.recompute == "selective":
+        again = each * (2 * s.dim + (s.queries + s.keys + 2 * s.ffn) / layout.tensor)
+    return share.tokens * (passing + again)

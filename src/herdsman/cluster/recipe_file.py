@@ -9,6 +9,7 @@ import tomli_w
 
 from herdsman.model.options import ModelOptions
 from herdsman.options import Options
+from herdsman.training.hyperparameters import published_peak
 from herdsman.training.options import GateOptions, Phase, PretrainOptions
 from herdsman.training.schedule import Schedule
 
@@ -25,11 +26,14 @@ def batch_tokens_for(flops: float) -> int:
     return 2 ** round((left[1] + slope * (math.log(flops) - left[0])) / math.log(2))
 
 
-def scaled_schedule(pretrain: PretrainOptions, parameters: int, tokens: int, batch_tokens: int) -> PretrainOptions:
-    """The same phases for another number of tokens: each keeps its share of them, its sequences, its layout and mix.
+def scaled_schedule(
+    pretrain: PretrainOptions, parameters: int, new_parameters: int, tokens: int, batch_tokens: int
+) -> PretrainOptions:
+    """The same phases for a model of another size and another number of tokens: each keeps its share of them, its
+    sequences and its mix.
 
     Batches keep their proportions to the largest, in whole sequences; gates shrink and grow with their phases. Learning
-    rates are those of the model's size, unless the curve is counted in tokens, which is scaled; warmup keeps its share.
+    rates that the recipe gives change as the published ones do between the two sizes; warmup keeps its share.
 
     Args:
         parameters: of the model that `pretrain` is for.
@@ -38,11 +42,12 @@ def scaled_schedule(pretrain: PretrainOptions, parameters: int, tokens: int, bat
     before = sum(phase.tokens for phase in pretrain.phases)
     factor = tokens / before
     by_batch = batch_tokens / max(phase.batch_tokens for phase in pretrain.phases)
+    by_size = published_peak(new_parameters) / published_peak(parameters)
     phases = [_scaled(phase, factor, by_batch) for phase in pretrain.phases]
     update: dict[str, Any] = {
         "phases": phases,
-        "peak_learning_rate": None,
-        "final_learning_rate": None,
+        "peak_learning_rate": _times(pretrain.peak_learning_rate, by_size),
+        "final_learning_rate": _times(pretrain.final_learning_rate, by_size),
         "cosine_steps": None,
         "cosine_tokens": pretrain.cosine_tokens and max(1, round(pretrain.cosine_tokens * factor)),
         "warmup_tokens": pretrain.warmup_tokens and max(1, round(pretrain.warmup_tokens * factor)),
@@ -54,16 +59,25 @@ def scaled_schedule(pretrain: PretrainOptions, parameters: int, tokens: int, bat
     return pretrain.model_copy(update=update)
 
 
+def _times(rate: float | None, factor: float) -> float | None:
+    return None if rate is None else float(f"{rate * factor:.3g}")
+
+
 def _scaled(phase: Phase, factor: float, by_batch: float) -> Phase:
-    length = phase.sequence_length
     gate = phase.gate
     return phase.model_copy(
         update={
             "tokens": max(1, round(phase.tokens * factor)),
-            "batch_tokens": length * max(1, round(phase.batch_tokens * by_batch / length)),
+            "batch_tokens": phase.sequence_length * _rows(phase.batch_tokens * by_batch / phase.sequence_length),
             "gate": gate and _scaled_gate(gate, factor),
         }
     )
+
+
+def _rows(wanted: float) -> int:
+    """About so many sequences, a multiple of a power of two, so that data ranks can share them."""
+    unit = 2 ** max(0, math.floor(math.log2(max(1.0, wanted))) - 2)
+    return unit * max(1, round(wanted / unit))
 
 
 def _scaled_gate(gate: GateOptions, factor: float) -> GateOptions:

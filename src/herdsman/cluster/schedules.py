@@ -1,27 +1,25 @@
 """What torch's pipeline schedules cost: idle time, micro-batches in flight, weights gathered. Needs no torch.
 
-Closed forms for the schedules of `torch.distributed.pipelining` with micro-batches that are a multiple of the ranks, as
-the trainer runs them; forward, backward for inputs and backward for weights taking one unit each. Tests run torch's own
-tables against them.
+Closed forms of the schedules of `torch.distributed.pipelining`, exact for micro-batches that are at least two for each
+rank and a multiple of the ranks; forward, backward for inputs and backward for weights take as long each.
 """
 
 from __future__ import annotations
 
 from herdsman.training.parallel.layout import V_SHAPED, Layout
 
+SPLIT_BACKWARD = ("InterleavedZeroBubble", *V_SHAPED)
 ACTIVE_STAGES = 3
 """Stages whose weights torch keeps gathered at a time, where a rank has several (`_add_unshard_reshard`)."""
 
 
 def bubble(layout: Layout, micro_batches: int) -> float:
-    """Idle time of the busiest rank, relative to its work: (PP - 1) / (V M) where stages take turns (paper, section
-    3.3.2), a third of it where backward passes for weights fill the gaps (Qi et al. 2023), nearly none in a V."""
+    """Idle time over work: (PP - 1) / (V M) where stages take turns (paper, section 3.3.2), and a third of it where
+    backward passes for weights fill the gaps."""
     if layout.pipeline == 1:
         return 0.0
     gap = (layout.pipeline - 1) / (micro_batches * stages_per_rank(layout))
-    if layout.schedule in V_SHAPED:
-        return 2 * gap / 3 if layout.schedule == "DualPipeV" else gap / 3
-    return gap / 3 if layout.schedule == "InterleavedZeroBubble" else gap
+    return gap / 3 if layout.schedule in SPLIT_BACKWARD else gap
 
 
 def in_flight(layout: Layout, rank: int, micro_batches: int) -> float:
@@ -31,10 +29,9 @@ def in_flight(layout: Layout, rank: int, micro_batches: int) -> float:
         return 1.0
     if layout.schedule in ("GPipe", "LoopedBFS"):
         return float(micro_batches)
-    if layout.schedule in V_SHAPED:
-        return float(min(micro_batches, layout.pipeline + (0.5 if layout.schedule == "DualPipeV" else 0)))
-    hops = 1 if layout.schedule == "InterleavedZeroBubble" else 2
-    chunks = (stages - 1) * layout.pipeline + (hops if stages > 1 else 1) * behind + 1
+    if layout.schedule in SPLIT_BACKWARD:
+        return min(micro_batches, layout.pipeline + (0.5 if layout.schedule == "DualPipeV" else 0.0))
+    chunks = (stages - 1) * layout.pipeline + (2 if stages > 1 else 1) * behind + 1
     return min(micro_batches * stages, chunks) / stages
 
 
@@ -44,9 +41,9 @@ def gathered_share(layout: Layout) -> float:
 
 
 def gathers(layout: Layout, micro_batches: int) -> float:
-    """Times a step that a rank gathers all its weights."""
+    """Times a step that a rank gathers all its weights, at most."""
     if stages_per_rank(layout) > ACTIVE_STAGES:
-        return 2.0 * max(1, micro_batches // layout.pipeline)
+        return 2.0 if layout.schedule == "LoopedBFS" else 2.0 * max(1, micro_batches // layout.pipeline)
     if layout.pipeline == 1 and layout.reshard_after_forward:
         return 2.0 * micro_batches
     return 1.0

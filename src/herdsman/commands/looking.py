@@ -18,6 +18,7 @@ def status(workspace: WorkspaceArgument, json_: JsonOption = False) -> None:
     """What is done, what is next, what it cost."""
     from herdsman.cluster.goodput import goodput_of_stage
     from herdsman.events import EVENTS, read_events
+    from herdsman.release.plan_text import planned_time
     from herdsman.stages import STAGE_NAMES, describe_result
 
     space = existing(workspace)
@@ -58,6 +59,8 @@ def status(workspace: WorkspaceArgument, json_: JsonOption = False) -> None:
         f"cost so far: {wall / 60:.1f} minutes, {cpu / 3600:.2f} CPU-hours; "
         f"next: {following or 'nothing, the herd is raised'}"
     )
+    if expected := planned_time(space.root):
+        out.print(f"time of pretraining, as planned: {expected}")
     if account:
         out.print(f"time of pretraining: {account.describe()}")
 

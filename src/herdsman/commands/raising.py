@@ -1,4 +1,4 @@
-"""The commands that make a herd: raise, join, plan, rehearse."""
+"""The commands that make a herd: raise, join, rehearse."""
 
 from __future__ import annotations
 
@@ -53,50 +53,6 @@ def join(
     except KeyboardInterrupt:
         fail("stopped; run the same command to take part again", 130)
     Progress().line("Done." if did else "Nothing to do: pretraining is done.")
-
-
-def plan(recipe: RecipeArgument, json_: JsonOption = False, set: SetOption = None) -> None:
-    """What will this recipe take? Exact parameters, training tokens and FLOPs."""
-    from herdsman.cluster.plan import plan as make_plan
-
-    loaded = load_recipe(recipe, set)
-    result = make_plan(loaded.model, loaded.tokenizer.vocab_size, loaded.pretrain)
-    if json_:
-        print(json.dumps({"recipe": loaded.name} | result.as_json(), indent=1))
-        return
-    parameters = result.parameters
-    out.print(
-        f"{loaded.name}: {parameters.total:,} parameters, {result.tokens:,} training tokens, {result.steps:,} steps"
-    )
-    out.print(
-        f"  parameters: embedding {parameters.embedding:,}, attention {parameters.attention:,}, "
-        f"feed-forward {parameters.feed_forward:,}, norms {parameters.norms:,}, output {parameters.output:,}"
-    )
-    out.print(f"  vocabulary: {result.vocab_size:,} rows; {result.chinchilla_multiple:.2f} x Chinchilla's tokens")
-    out.print(
-        f"  training: {result.flops_6nd:.4g} FLOPs by 6ND; {result.flops:.4g} with attention and no embedding look-up"
-    )
-    rates = result.rates
-    warmup = loaded.pretrain.warmup_tokens
-    length = f"{rates.warmup_steps:,} steps" if warmup is None else f"{warmup:,} tokens"
-    by_size = f" (by the model's size: {', '.join(rates.by_size)})" if rates.by_size else ""
-    out.print(
-        f"  learning rate: up to {rates.peak_learning_rate:.3g} in {length}, "
-        f"down to {rates.final_learning_rate:.3g}{by_size}"
-    )
-    table = Table("phase", "steps", "tokens", "batch tokens", "sequence", "FLOPs", box=None, pad_edge=False)
-    for phase in result.phases:
-        table.add_row(
-            phase.name,
-            f"{phase.steps:,}",
-            f"{phase.tokens:.4g}",
-            f"{phase.batch_tokens:,}",
-            f"{phase.sequence_length:,}",
-            f"{phase.flops:.4g}",
-        )
-    out.print(table)
-    if most := sum(phase.most_tokens for phase in result.phases):
-        out.print(f"  gates may prolong this by {most:.4g} tokens at most")
 
 
 def rehearse(

@@ -18,6 +18,7 @@ from herdsman.recipe import Recipe, load_recipe
 from herdsman.workspace import Workspace
 
 if TYPE_CHECKING:
+    from herdsman.scaling.isoflop import Family
     from herdsman.scaling.law import Fit
     from herdsman.scaling.runs import Train
     from herdsman.scaling.sweep import Sweep
@@ -90,10 +91,13 @@ def prepare(recipe: Recipe, root: Path, processes: int | None, progress: Progres
 
 def _run(recipe: Recipe, root: Path, processes: int | None) -> Sweep:
     """Makes the data if need be, says what the sweep takes, and does it."""
+    from herdsman.scaling.isoflop import grid
     from herdsman.scaling.runs import run_all
     from herdsman.scaling.sweep import Sweep
 
     progress = Progress()
+    for each in recipe.scaling.budgets:
+        grid(each, _family(recipe), recipe.scaling)  # says now, and not after the data is made, if one is too small
     train, count = prepare(recipe, root, processes, progress)
     sweep = Sweep(root, recipe.scaling, recipe.model, recipe.pretrain, recipe.seed)
     runs = sweep.runs()
@@ -122,14 +126,18 @@ def _at(fit: Fit, flops: float) -> dict[str, Any]:
     return {"flops": flops} | {name: asdict(figure) for name, figure in figures.items()}
 
 
-def _flagship(fit: Fit, budget: float, recipe: Recipe, path: Path) -> dict[str, Any]:
-    from herdsman.files import write_text
+def _family(recipe: Recipe) -> Family:
     from herdsman.model.count import SPECIAL_TOKENS
-    from herdsman.scaling.flagship import flagship, flagship_recipe
     from herdsman.scaling.isoflop import Family
 
-    rows = recipe.tokenizer.vocab_size + SPECIAL_TOKENS
-    family = Family(recipe.model, rows, recipe.pretrain.phases[0].sequence_length)
+    return Family(recipe.model, recipe.tokenizer.vocab_size + SPECIAL_TOKENS, recipe.pretrain.phases[0].sequence_length)
+
+
+def _flagship(fit: Fit, budget: float, recipe: Recipe, path: Path) -> dict[str, Any]:
+    from herdsman.files import write_text
+    from herdsman.scaling.flagship import flagship, flagship_recipe
+
+    family = _family(recipe)
     found = flagship(fit, budget, family)
     write_text(path, flagship_recipe(found, recipe, recipe.name, recipe.pretrain, family))
     model = found.model.model_dump(exclude_defaults=True)

@@ -11,7 +11,7 @@ SMALLEST_UNTIED = 4_000_000_000  # Llama 3.2's 3B ties its embeddings, 3.1's 8B 
 WIDTHS = (
     *((dim, 32) for dim in range(32, 512, 32)),
     *((dim, 64) for dim in range(512, 2048, 256)),
-    *((dim, 128) for dim in range(2048, 65_537, 1024)),
+    *((dim, 128) for dim in (*range(2048, 4096, 512), *range(4096, 65_537, 1024))),
 )
 """Widths of models and of their heads."""
 

@@ -18,6 +18,7 @@ from herdsman.release.chapters import (
     gathering,
     judging,
     learning,
+    planning,
     posttraining,
     refining,
     safety,
@@ -28,6 +29,7 @@ from herdsman.release.chapters import (
 from herdsman.release.cost import costs, stage_cost, total
 from herdsman.release.journey import Journey, Record
 from herdsman.release.landscape import landscape
+from herdsman.release.plan_text import read_plan
 
 
 def write_report(workspace_root: Path, out: Path) -> None:
@@ -91,6 +93,10 @@ def _chapters(journey: Journey) -> list[Chapter]:
     at = [chapter.stage for chapter in chapters].index("pretrain")
     swept = scaling.chapter(journey.root)
     chapters[at:at] = [*([swept] if swept else []), *foretelling.chapters(journey.root)]
+    if plan := read_plan(journey.root):
+        after = next(number for number, chapter in enumerate(chapters) if chapter.stage == "pretrain")
+        chapter = Chapter("plan", planning.TITLE, planning.lead(journey), planning.blocks(journey, plan))
+        chapters.insert(after + 1, chapter)
     if journey["release"].finished:
         chapters.append(Chapter("card", "The model card", ending.CARD_LEAD, model_card(journey, measured=True)))
     if journey.finished:

@@ -8,7 +8,7 @@ from herdsman.cluster.recipe_file import batch_tokens_for, recipe_text, resized,
 from herdsman.model.count import count_parameters
 from herdsman.model.options import ModelOptions
 from herdsman.options import Options
-from herdsman.scaling.isoflop import Family, relative_peak
+from herdsman.scaling.isoflop import Family
 from herdsman.scaling.law import Estimate, Fit
 from herdsman.training.options import PretrainOptions
 
@@ -49,13 +49,8 @@ def flagship_recipe(found: Flagship, recipe: Options, name: str, pretrain: Pretr
         name: of that recipe.
         pretrain: of that recipe.
     """
-    schedule = scaled_schedule(pretrain, family.base_parameters, found.tokens, batch_tokens_for(found.budget))
-    if pretrain.peak_learning_rate is not None:
-        peak = relative_peak(pretrain, family.base_parameters, found.parameters)
-        final = pretrain.final_learning_rate
-        factor = peak / pretrain.peak_learning_rate
-        rates = {"peak_learning_rate": peak, "final_learning_rate": None if final is None else factor * final}
-        schedule = schedule.model_copy(update=rates)
+    batch_tokens = batch_tokens_for(found.budget)
+    schedule = scaled_schedule(pretrain, family.base_parameters, found.parameters, found.tokens, batch_tokens)
     title = f"{name}-{found.budget:.3g}".replace("+", "")
     said = f"The compute-optimal model of {found.budget:.3g} FLOPs by the scaling law of {name}."
     tokens, loss = found.optimum, found.loss

@@ -149,21 +149,16 @@ def next_trial(trials: list[Trial], side: int, family: Family, options: ScalingO
     return trial if trial.tokens * side > last.tokens * side else None
 
 
-def relative_peak(pretrain: PretrainOptions, base_parameters: int, parameters: int) -> float:
-    """Peak learning rate of a member: by size as published, and by as much above or below as the recipe's own is at the
-    size of its model."""
-    own = hyperparameters(pretrain, base_parameters).peak_learning_rate
-    return own * (published_peak(parameters) / published_peak(base_parameters))
-
-
 def schedule_of(trial: Trial, pretrain: PretrainOptions, base_parameters: int) -> PretrainOptions:
     """How a trial is trained: one phase, linear warmup, cosine to a tenth of the peak (section 3.2.1).
 
-    The first phase's sequences and shares of data and the optimizer are the recipe's. Warmup is that of the published
-    runs, 2,000 steps, or a tenth of shorter runs.
+    The first phase's sequences and shares of data and the optimizer are the recipe's. The peak is by size as published,
+    and by as much above or below as the recipe's own is at the size of its model. Warmup is that of the published runs,
+    2,000 steps, or a tenth of shorter runs.
     """
     first = pretrain.phases[0]
-    peak = relative_peak(pretrain, base_parameters, trial.parameters)
+    own = hyperparameters(pretrain, base_parameters).peak_learning_rate
+    peak = own * (published_peak(trial.parameters) / published_peak(base_parameters))
     steps = trial.tokens // trial.batch_tokens
     phase = Phase(
         name="main",

@@ -153,7 +153,8 @@ class Fit:
         floor, scale, slope = (float(part[0]) for part in self._losses)
         self.loss_law = LossLaw(floor, scale, slope, self.middle)
         self.exponent = _estimate(self._exponents)
-        self.coefficient = _estimate(np.exp(self._logs - self._exponents * np.log(self.middle)))
+        # Two budgets that lie close say so little of the exponent that the coefficient may leave what numbers can hold.
+        self.coefficient = _estimate(np.exp(np.clip(self._logs - self._exponents * np.log(self.middle), -700, 700)))
 
     def tokens(self, flops: float) -> Estimate:
         """Compute-optimal training tokens."""

@@ -88,6 +88,7 @@ def train_run(run: Run, folder: Path, train: Train, progress: Progress = SILENT)
     To be called by one process at a time, see `run_all`.
     """
     space = Workspace(folder / run.name)
+    space.root.mkdir(parents=True, exist_ok=True)
     for name, target in run.inputs.items():
         link = space.folder(name)
         if not link.is_symlink():
