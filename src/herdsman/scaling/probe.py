@@ -156,7 +156,7 @@ def find_checkpoint(folder: Path, most_tokens: float) -> Path:
     """The newest checkpoint of a folder that has been trained on at most so many tokens.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or it does not stand where the schedule says.
     """
     found: dict[int, Path] = {}
     for path in folder.glob("step-*"):
@@ -169,7 +169,15 @@ def find_checkpoint(folder: Path, most_tokens: float) -> Path:
             where=folder,
             do="point to a folder with step-... in it, or leave scaling.probe.checkpoint out",
         )
-    return found[max(early)]
+    path = found[max(early)]
+    gates = read_manifest(path).state["course"]["gates"].values()
+    if any(gate["prolonged_steps"] for gate in gates):
+        raise InputError(
+            "a gate has prolonged a phase before it, so it stands at no place of the recipe's schedule",
+            where=path,
+            do="leave scaling.probe.checkpoint out",
+        )
+    return path
 
 
 def anneal(
