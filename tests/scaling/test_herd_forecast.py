@@ -7,16 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from herdsman.errors import WorkspaceError
+from herdsman.errors import InputError, WorkspaceError
 from herdsman.files import read_json, read_jsonl, write_json
 from herdsman.generation.local import LocalEngine
 from herdsman.model.count import model_flops
 from herdsman.model.llama import Llama
 from herdsman.model.store import load_model, save_model
 from herdsman.progress import SILENT
-from herdsman.scaling.forecast import FORECAST, nats_per_character, outcome
+from herdsman.scaling.forecast import FORECAST
 from herdsman.scaling.herd_forecast import forecast_herd
 from herdsman.scaling.measure import Yardstick
+from herdsman.scaling.scores import evaluated, nats_per_character
 from herdsman.tokens.tokenizer import Tokenizer
 from tests.scaling.herd import recipe
 
@@ -83,15 +84,22 @@ def test_one_made_after_the_run_says_so(swept: Path) -> None:
 
 def test_the_outcome_is_that_of_the_evaluate_stage(swept: Path) -> None:
     record = forecast_it(swept)
-    assert outcome(swept, record) == {}
+    assert evaluated(swept, ["openbookqa"], record["flops"]) == {}
     measured = next(swept.glob("scaling/measured/*/openbookqa.jsonl"))
     target = swept / "evaluate" / "predictions" / "base.openbookqa.jsonl"
     target.parent.mkdir(parents=True)
     target.write_bytes(measured.read_bytes())
-    found = outcome(swept, record)["openbookqa"]
+    found = evaluated(swept, ["openbookqa"], record["flops"])["openbookqa"]
     rows = read_jsonl(measured)
     assert found.nats_per_character == pytest.approx(sum(map(nats_per_character, rows)) / len(rows))
     assert found.accuracy == sum(row["acc_norm"] for row in rows) / len(rows)
+
+
+def test_too_small_a_sweep_is_refused_before_anything_is_measured(swept: Path) -> None:
+    write_json(swept / "scaling" / "runs.json", read_json(swept / "scaling" / "runs.json")[:6])
+    with pytest.raises(InputError, match="the sweep has 3 budgets, a forecast needs 4"):
+        forecast_it(swept)
+    assert not (swept / "scaling" / "measured").exists()
 
 
 def test_without_a_sweep_it_says_what_to_do(herd: Path) -> None:

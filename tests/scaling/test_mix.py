@@ -13,6 +13,7 @@ from herdsman.documents.mix_options import MixOptions
 from herdsman.errors import InputError
 from herdsman.files import read_json
 from herdsman.progress import SILENT
+from herdsman.release.report import write_report
 from herdsman.scaling.mix import Dials, recipe_keys, search_mix
 from herdsman.scaling.mix_law import MixLaw, MixPoint
 from tests.scaling.herd import recipe, sweep, trainer
@@ -75,6 +76,12 @@ def test_the_best_mix_of_a_known_law_is_found() -> None:
         assert low - 1e-5 <= found.parts[name] <= high + 1e-5  # nothing beyond what was tried
 
 
+def test_topics_that_are_left_out_or_absent_are_no_part() -> None:
+    dials = Dials(MixOptions(topic_weights={"sport": 0.0, "health": 2.0}), None, STREAMS)
+    assert dials.names == ["general", "reasoning", "code"]
+    assert "general.sport.rest" not in dials.base.streams
+
+
 def test_one_category_alone_cannot_be_mixed() -> None:
     with pytest.raises(InputError, match="all there is to mix is general"):
         Dials(MixOptions(), None, {"general.rest": STREAMS["general.rest"]})
@@ -103,6 +110,9 @@ def test_a_search_predicts_and_finds_a_better_mix(herd: Path) -> None:
     keys = tomllib.loads((folder / "mix.toml").read_text())
     assert keys["documents"]["mix"]["shares"]["code"] == pytest.approx(found["proposal"]["shares"]["code"], abs=1e-3)
     done = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/pretrain/manifest.json")}
+    write_report(herd, herd / "report.html")
+    page = (herd / "report.html").read_text()
+    assert "propose another mix, which is better by measurement" in page
     again = search_mix(sweep(herd, asked), asked.documents.mix, asked.evaluate, trainer(asked), "cpu", 1, SILENT)
     assert again == found
     assert {path: path.stat().st_mtime_ns for path in done} == done

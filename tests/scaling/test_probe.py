@@ -14,6 +14,7 @@ import pytest
 from herdsman.errors import InputError, RecipeError
 from herdsman.model.options import ModelOptions
 from herdsman.progress import SILENT
+from herdsman.release.report import write_report
 from herdsman.scaling.probe import anneal, annealing, find_checkpoint, probe
 from herdsman.scaling.runs import Run, train_run
 from herdsman.scaling.sweep import INPUTS
@@ -97,6 +98,13 @@ def test_done_again_it_trains_nothing(herd: Path, first: tuple[Path, dict[str, A
     before = manifests(herd)
     assert run_probe(herd, data) == result
     assert manifests(herd) == before
+
+
+def test_the_report_tells_of_it(herd: Path, first: tuple[Path, dict[str, Any]]) -> None:
+    write_report(herd, herd / "report.html")
+    page = (herd / "report.html").read_text()
+    assert "What data is worth" in page
+    assert first[1]["name"] in page
 
 
 def test_another_set_is_compared_with_the_same_default_runs(

@@ -28,7 +28,8 @@ def forecast(
     set: SetOption = None,
 ) -> None:
     """How well will it answer? Forecasts benchmarks from the models of `herdsman scale`, before the herd is raised."""
-    from herdsman.scaling.forecast import make_record, read_scores
+    from herdsman.scaling.forecast import make_record
+    from herdsman.scaling.scores import read_scores
 
     if points:
         if flops is None:
@@ -114,11 +115,12 @@ def probe(
 
     def run() -> dict[str, Any]:
         from herdsman.scaling.dataset import identity
+
+        identity(dataset)  # a mistake is told of before torch is loaded and data are made
         from herdsman.scaling.probe import probe as run_probe
         from herdsman.scaling.sweep import Sweep
         from herdsman.stages import resolve_device
 
-        identity(dataset)  # before anything else is done
         train, count = prepare(loaded, root, processes, progress)
         sweep = Sweep(root, loaded.scaling, loaded.model, loaded.pretrain, loaded.seed)
         return run_probe(dataset, sweep, loaded.evaluate, train, resolve_device(loaded.machine), count, progress)

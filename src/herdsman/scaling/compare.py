@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from herdsman.evaluation.tables import ALL
 from herdsman.scaling.dataset import NEW
-from herdsman.scaling.forecast import nats_per_character
 from herdsman.scaling.measure import read_measured
 from herdsman.scaling.paired import Change, paired_change
+from herdsman.scaling.scores import nats_per_character
 
 Places = Sequence[Sequence[Path]]
 """[2][seeds] folders of measurements (see `measure`): without and with what is to be judged."""

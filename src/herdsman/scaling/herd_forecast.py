@@ -7,15 +7,16 @@ from typing import Any
 
 import torch
 
-from herdsman.errors import WorkspaceError
+from herdsman.errors import InputError, WorkspaceError
 from herdsman.evaluation.options import EvaluationOptions
 from herdsman.files import read_json, read_jsonl, write_json
 from herdsman.model.count import model_flops
 from herdsman.model.options import ModelOptions
 from herdsman.progress import Progress
-from herdsman.scaling.forecast import FORECAST, Score, make_record, score_of
+from herdsman.scaling.forecast import FORECAST, LEAST_POINTS, make_record
 from herdsman.scaling.measure import Yardstick
 from herdsman.scaling.runs import STAGE
+from herdsman.scaling.scores import Score, score_of
 from herdsman.scaling.sweep import FOLDER, RUNS
 from herdsman.training.options import PretrainOptions
 from herdsman.workspace import MANIFEST
@@ -66,6 +67,12 @@ def sweep_scores(
         raise WorkspaceError("there is no finished sweep here", where=root, do="run herdsman scale first")
     rows = read_json(runs)
     lowest = {row["budget"]: min(r["loss"] for r in rows if r["budget"] == row["budget"]) for row in rows}
+    if len(lowest) < LEAST_POINTS:
+        raise InputError(
+            f"the sweep has {len(lowest)} budgets, a forecast needs {LEAST_POINTS}",
+            where=runs,
+            do="add to scaling.budgets and run herdsman scale again",
+        )
     yardstick = Yardstick.of([], root / "tokenizer", evaluation, progress)
     stages = [root / FOLDER / "runs" / row["name"] / STAGE for row in rows]
     places = yardstick.measure_all(stages, root / FOLDER / "measured", device, progress)

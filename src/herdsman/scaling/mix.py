@@ -56,21 +56,15 @@ class Candidate:
         shares: target shares of the categories.
         topic_weights: of the topics that have one.
         streams: share of each stream, held to what there is.
+        parts: what the law knows of it: the share of each category, which sum to 1, and of each topic that can be
+            turned.
     """
 
     name: str
     shares: dict[str, float]
     topic_weights: dict[str, float]
     streams: dict[str, float] = field(repr=False)
-
-    @property
-    def parts(self) -> dict[str, float]:
-        """What the law knows of the mix: the share of each category, which sum to 1, and of each weighted topic."""
-        parts = dict.fromkeys([*self.shares, *self.topic_weights], 0.0)
-        for stream, share in self.streams.items():
-            for part in stream.split(".")[:-1]:
-                parts[part] += share
-        return parts
+    parts: dict[str, float]
 
 
 class Dials:
@@ -102,14 +96,14 @@ class Dials:
                 where="documents",
                 do="gather pages of other kinds, or give topics a weight in documents.mix.topic_weights",
             )
-        self.base = Candidate(BASE, given, dict(mix.topic_weights), found["pretrain"])
+        self.base = self._candidate(BASE, given, dict(mix.topic_weights), found["pretrain"])
 
     def turned(self, name: str, factors: Mapping[str, float]) -> Candidate:
         shares = {category: share * factors.get(category, 1.0) for category, share in self.base.shares.items()}
         shares = {category: share / sum(shares.values()) for category, share in shares.items()}
         weights = {topic: weight * factors.get(topic, 1.0) for topic, weight in self.base.topic_weights.items()}
         options = self.mix.model_copy(update={"shares": shares, "topic_weights": weights})
-        return Candidate(name, shares, weights, make_mix(self.sizes, options)["pretrain"])
+        return self._candidate(name, shares, weights, make_mix(self.sizes, options)["pretrain"])
 
     def design(self, factor: float) -> list[Candidate]:
         """The recipe's mix, and each dial turned up and down, as far as that makes another mix."""
@@ -141,7 +135,17 @@ class Dials:
             inside = ((parts >= low) & (parts <= high)).all(1)
             best = found[int(np.where(inside, predicted, np.inf).argmin())]
             centre = np.log(self._factors(best))
-        return Candidate(name, best.shares, best.topic_weights, best.streams)
+        return replace(best, name=name)
+
+    def _candidate(
+        self, name: str, shares: dict[str, float], weights: dict[str, float], streams: dict[str, float]
+    ) -> Candidate:
+        parts = dict.fromkeys(self.names, 0.0)
+        for stream, share in streams.items():
+            for part in stream.split(".")[:-1]:
+                if part in parts:
+                    parts[part] += share
+        return Candidate(name, shares, weights, streams, parts)
 
     def _factors(self, candidate: Candidate) -> list[float]:
         base = {**self.base.topic_weights, **self.base.shares}
@@ -190,6 +194,7 @@ def search_mix(
         return replace(found, name=f"{candidate.name}-{found.fingerprint[:8]}".replace(" ", "-"))
 
     def measured(runs: Sequence[Run], label: str) -> list[Path]:
+        progress.line(f"{label}: {len(runs)} runs, {sum(run.flops for run in runs):.3g} FLOPs, {processes} at once")
         run_all(partial(list, runs), folder / "runs", train, processes, progress, label)
         stages = [folder / "runs" / one.name / STAGE for one in runs]
         return yardstick.measure_all(stages, folder / "measured", device, progress)
@@ -206,6 +211,12 @@ def search_mix(
             )
         ]
         weights = weights or dict.fromkeys(points[0].losses, 1.0)
+        if not sum(weights.get(category, 0.0) for category in points[0].losses):
+            raise InputError(
+                f"no held-out document is of {', '.join(weights)}",
+                where="scaling.mix.weights",
+                do=f"give a weight to {' or '.join(points[0].losses)}",
+            )
         fitted = MixLaw.fit(points, seed=sweep.seed)
         proposal = dials.best(f"{PROPOSAL} {number}", fitted, candidates, weights, target, sweep.seed)
         # One that was tried already has its runs.
@@ -244,13 +255,11 @@ def recipe_keys(candidate: Candidate) -> str:
 
 
 def _vector(candidate: Candidate, parts: Sequence[str]) -> list[float]:
-    shares = candidate.parts
-    return [shares[part] for part in parts]
+    return [candidate.parts[part] for part in parts]
 
 
 def _distance(one: Candidate, other: Candidate) -> float:
-    parts = other.parts
-    return max(abs(share - parts[part]) for part, share in one.parts.items())
+    return max(abs(share - other.parts[part]) for part, share in one.parts.items())
 
 
 def _told(candidate: Candidate, law: MixLaw, flops: float) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from pydantic import Field, PositiveFloat, field_validator
 
 from herdsman.documents.mix_options import CATEGORIES
 from herdsman.options import Options
@@ -25,7 +25,7 @@ class MixSearchOptions(Options):
         2.0, gt=1, le=16, description="By how much a part of the mix is taken more and less often in the runs; no "
         "proposal goes further.",
     )  # fmt: skip
-    flops: tuple[float, ...] | None = Field(
+    flops: tuple[PositiveFloat, ...] | None = Field(
         None,
         min_length=1,
         description="Budgets of the small runs, in FLOPs; the two smallest of `scaling` if left out.",

@@ -90,6 +90,9 @@ def probe(
         plain = [Run("", model, shortened, read, seed + number, flops) for number in range(options.seeds)]
         runs[kind] = [replace(run, name=f"{kind}-{run.seed}-{run.fingerprint[:8]}") for run in plain]
     all_runs = [run for both in zip(*runs.values(), strict=True) for run in both]
+    progress.line(
+        f"{len(all_runs)} annealings of {shortened.phases[-1].tokens:,} tokens after {begin:,}, {processes} at once"
+    )
     half = base / "runs" / all_runs[0].name / STAGE / HALF
     start = given.parent if given else half
     train_from = partial(anneal, start, half, begin, train)
@@ -153,7 +156,7 @@ def find_checkpoint(folder: Path, most_tokens: float) -> Path:
     """The newest checkpoint of a folder that has been trained on at most so many tokens.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or it does not stand where the schedule says.
     """
     found: dict[int, Path] = {}
     for path in folder.glob("step-*"):
@@ -166,7 +169,15 @@ def find_checkpoint(folder: Path, most_tokens: float) -> Path:
             where=folder,
             do="point to a folder with step-... in it, or leave scaling.probe.checkpoint out",
         )
-    return found[max(early)]
+    path = found[max(early)]
+    gates = read_manifest(path).state["course"]["gates"].values()
+    if any(gate["prolonged_steps"] for gate in gates):
+        raise InputError(
+            "a gate has prolonged a phase before it, so it stands at no place of the recipe's schedule",
+            where=path,
+            do="leave scaling.probe.checkpoint out",
+        )
+    return path
 
 
 def anneal(

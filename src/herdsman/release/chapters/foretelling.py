@@ -12,7 +12,8 @@ from herdsman.files import read_json
 from herdsman.release import figures
 from herdsman.release.blocks import Block, Chapter, Chart, Code, Prose, Section, Table
 from herdsman.release.charts import Line, LineChart, draw
-from herdsman.scaling.forecast import FORECAST, Score, Sigmoid, expected_accuracy, outcome
+from herdsman.scaling.forecast import FORECAST, Sigmoid, expected_accuracy
+from herdsman.scaling.scores import Score, evaluated
 from herdsman.scaling.sweep import FOLDER
 
 MIX, PROBES = f"{FOLDER}/mixes", f"{FOLDER}/probes/*/*/result.json"
@@ -30,7 +31,7 @@ def _forecasts(root: Path) -> Chapter | None:
         record = read_json(root / FORECAST)
     except (OSError, ValueError):
         return None
-    measured = outcome(root, record)
+    measured = evaluated(root, [entry["benchmark"] for entry in record["forecasts"]], record["flops"])
     when = "before" if record["before_run"] else "after"
     day = record["made_at"][:10]
     lead = (
