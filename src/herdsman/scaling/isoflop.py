@@ -19,7 +19,8 @@ from herdsman.cluster.recipe_file import batch_tokens_for
 from herdsman.errors import RecipeError
 from herdsman.model.count import count_parameters, model_flops
 from herdsman.model.options import ModelOptions
-from herdsman.scaling.law import LEAST_SIZES, LLAMA3
+from herdsman.scaling.curve import LEAST_SIZES
+from herdsman.scaling.law import LLAMA3
 from herdsman.scaling.options import ScalingOptions
 from herdsman.training.hyperparameters import SCALING_LAW_RUNS, hyperparameters, published_peak
 from herdsman.training.options import Phase, PretrainOptions
