@@ -16,7 +16,7 @@ GROUND = {
 }  # fmt: skip
 FOLDERS = (
     "pages", "documents", "tokens", "model", "training", "cluster", "generation", "tools", "evaluation", "synthesis",
-    "posttraining", "safety", "release", "serving",
+    "posttraining", "scaling", "safety", "release", "serving",
 )  # fmt: skip
 ROOF = {
     "recipe",

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from herdsman import __version__
-from herdsman.commands import looking, models, planning, raising
+from herdsman.commands import looking, models, planning, raising, scaling, weighing
 from herdsman.commands.shared import fail
 from herdsman.errors import HerdsmanError, machine_error
 
@@ -24,6 +24,10 @@ app.command("raise")(raising.raise_)
 app.command()(raising.join)
 app.command()(planning.plan)
 app.command()(raising.rehearse)
+app.command()(scaling.scale)
+app.command()(weighing.forecast)
+app.command()(weighing.mix)
+app.command()(weighing.probe)
 app.command()(looking.status)
 app.command()(looking.report)
 app.command()(looking.inspect)

@@ -20,6 +20,7 @@ from herdsman.parallel import Engine
 from herdsman.posttraining.options import PosttrainOptions
 from herdsman.release.options import ReleaseOptions
 from herdsman.safety.options import SafetyOptions
+from herdsman.scaling.options import ScalingOptions
 from herdsman.tokens.options import TokenizerOptions, TokensOptions
 from herdsman.tools.options import SearchOptions
 from herdsman.training.options import PretrainOptions
@@ -70,6 +71,7 @@ class Recipe(Options):
     tokens: TokensOptions = Field(TokensOptions(), description="Packed token streams.")
     search: SearchOptions = Field(SearchOptions(), description="The index that chat models search.")
     model: ModelOptions = Field(description="Dimensions of the decoder.")
+    scaling: ScalingOptions = Field(ScalingOptions(), description="Sweeps for scaling laws: `herdsman scale`.")
     pretrain: PretrainOptions = Field(description="The schedule of pretraining and annealing.")
     posttrain: PosttrainOptions = Field(PosttrainOptions(), description="One round of post-training.")
     evaluate: EvaluationOptions = Field(EvaluationOptions(), description="Benchmarks and held-out text.")

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from herdsman.errors import HerdsmanError, RecipeError
 from herdsman.files import digest_of, read_json, write_json
+from herdsman.model.options import ModelOptions
 from herdsman.parallel import available_cores, connect_ray
 from herdsman.progress import Progress
 from herdsman.recipe import MachineOptions, Recipe
+from herdsman.training.options import MANNER, PretrainOptions
 from herdsman.workspace import PLAN, Work, Workspace
 
 if TYPE_CHECKING:
@@ -20,12 +22,6 @@ if TYPE_CHECKING:
     from herdsman.model.llama import Llama
 
 MOST_THREADS = 8
-MANNER: Any = {
-    **dict.fromkeys(("checkpoints", "health", "metrics", "layout", "attention", "recompute", "compile"), True),
-    "phases": {"__all__": {"layout": True, "gate": {"most_tokens": True, "at_limit": True}}},
-}
-"""Options of pretraining that change how it runs and not, but for rounding, what comes out."""
-
 Figures = Mapping[str, Any]
 
 
@@ -104,6 +100,11 @@ def _pretrain(recipe: Recipe, work: Work) -> None:
     run_on_ranks(recipe, work)
 
 
+def train_model(recipe: Recipe, model: ModelOptions, pretrain: PretrainOptions, work: Work) -> None:
+    """Training as in the `pretrain` stage, of another model on another schedule: one run of a sweep."""
+    _pretrain(recipe.model_copy(update={"model": model, "pretrain": pretrain, "seed": work.seed}), work)
+
+
 def train_base(recipe: Recipe, work: Work, device: torch.device) -> None:
     """The training of the `pretrain` stage, on this process or on every rank of a group."""
     from herdsman.documents.store import read_documents
@@ -154,8 +155,9 @@ def _release(recipe: Recipe, work: Work) -> None:
 
 
 def described(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as it was resolved, without what only concerns the machine."""
-    return recipe.model_dump(exclude={"machine": True, "pretrain": MANNER, "posttrain": {"checkpoint_seconds": True}})
+    """The recipe as it was resolved, without what shapes no stage: the machine, and sweeps of other models."""
+    manner = {"pretrain": MANNER, "posttrain": {"checkpoint_seconds": True}}
+    return recipe.model_dump(exclude={"machine": True, "scaling": True, **manner})
 
 
 JOURNEY: tuple[Stage, ...] = (

@@ -18,13 +18,16 @@ LETTER = 6.4  # pixels a letter of an axis label takes, about
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: x and y of equal length, drawn in a colour of the page's palette (see the style sheet)."""
+    """One curve: x and y of equal length, drawn in a colour of the page's palette (see the style sheet).
+
+    One without a label stands neither in the legend nor has its last value beside it.
+    """
 
     label: str
     x: Sequence[float]
     y: Sequence[float]
     colour: str = "grass"
-    style: str = "line"  # line, faint (thin, behind the others) or dots
+    style: str = "line"  # line, faint (thin, behind the others), dots (joined) or points (not joined)
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class LineChart:
         title: what the chart shows, in a sentence that also stands for it where it cannot be seen.
         spans: (from, to, label) of shaded stretches of x.
         from_zero: y begins at 0, and the curves' last values are not written beside them.
+        log_x, log_y: the axis is logarithmic.
     """
 
     title: str
@@ -43,6 +47,8 @@ class LineChart:
     lines: tuple[Line, ...]
     spans: tuple[tuple[float, float, str], ...] = ()
     from_zero: bool = False
+    log_x: bool = False
+    log_y: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,9 +59,14 @@ class Scale:
     high: float
     start: float
     end: float
+    log: bool = False
 
     def __call__(self, value: float) -> float:
-        return self.start + (value - self.low) / (self.high - self.low or 1) * (self.end - self.start)
+        value, low, high = map(math.log, (value, self.low, self.high)) if self.log else (value, self.low, self.high)
+        return self.start + (value - low) / (high - low or 1) * (self.end - self.start)
+
+    def ticks(self, most: int) -> list[float]:
+        return log_ticks(self.low, self.high, most) if self.log else ticks(self.low, self.high, most)
 
 
 @dataclass(frozen=True)
@@ -79,6 +90,7 @@ def draw(chart: LineChart) -> Markup:
     legend = Markup("").join(
         Markup('<span class="of-{}" style="--c:var(--{})">{}</span>').format(line.style, line.colour, line.label)
         for line in chart.lines
+        if line.label
     )
     drawings = Markup("").join(
         Markup('<div class="chart {}">{}</div>').format(frame.name, _svg(chart, frame)) for frame in FRAMES
@@ -110,8 +122,23 @@ def ticks(low: float, high: float, most: int) -> list[float]:
     return [round(number * step, 12) for number in range(first, last + 1)]
 
 
+def log_ticks(low: float, high: float, most: int) -> list[float]:
+    """At most `most` + 1 numbers within [low, high] that are 1, 2 or 5 times a power of ten, or powers of ten alone, as
+    many as there is room for."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    inside = []
+    for factors, every in (((1, 2, 5), 1), ((1, 3), 1), *(((1,), every) for every in range(1, len(powers) + 1))):
+        inside = [factor * 10.0**power for power in powers if power % every == 0 for factor in factors]
+        inside = [tick for tick in inside if low <= tick <= high]
+        if len(inside) <= most + 1:
+            break
+    return inside
+
+
 def short_number(value: float) -> str:
-    """A number for an axis: 0.25, 1,200, 1.5M."""
+    """A number for an axis: 0.25, 1,200, 1.5M, 6e18."""
+    if abs(value) >= 1e15:
+        return f"{value:.2g}".replace("e+", "e")
     for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= size:
             return f"{value / (1e3 if unit == 'k' else size):.4g}{unit}"
@@ -128,21 +155,25 @@ def _svg(chart: LineChart, frame: Frame) -> Markup:
     low, high = min(ys), max(ys)
     low = min(low, 0.0) if chart.from_zero else low
     room = 0.04 * (high - low) or 0.05 * abs(high) or 1.0
-    low, high = (low if low == 0 else low - room), high + room
+    if chart.log_y:
+        low, high = low * (low / high) ** 0.04, high * (high / low) ** 0.04
+    else:
+        low, high = (low if low == 0 else low - room), high + room
     floor = frame.height - frame.bottom
-    y_ticks = ticks(low, high, 5)
+    y_ticks = Scale(low, high, 0, 0, chart.log_y).ticks(5)
     left = 12 + LETTER * max(len(short_number(tick)) for tick in y_ticks)
-    x = Scale(min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1, left, frame.width - frame.right)
-    y = Scale(low, high, floor, frame.top)
+    x = Scale(min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1, left, frame.width - frame.right, chart.log_x)
+    y = Scale(low, high, floor, frame.top, chart.log_y)
+    within = x if chart.log_x else Scale(x.low, x.high + SLACK * (x.high - x.low), 0, 0)
     parts = [
         *(_span(span, x, y) for span in chart.spans),
         *(_y_tick(tick, x, y) for tick in y_ticks),
-        *(_x_tick(tick, x, floor) for tick in ticks(x.low, x.high + SLACK * (x.high - x.low), frame.x_ticks)),
+        *(_x_tick(tick, x, floor) for tick in within.ticks(frame.x_ticks)),
         Markup('<path class="axis" d="M{:.1f} {}H{:.1f}"/>').format(x.start, floor, x.end),
         _text("title", 0, 12, "start", chart.y_label),
         _text("title", x.end, frame.height - 6, "end", chart.x_label),
         *(_curve(line, x, y) for line in lines),
-        *(_end(line, x, y) for line in lines if line.style == "line" and not chart.from_zero),
+        *(_end(line, x, y) for line in lines if line.style == "line" and line.label and not chart.from_zero),
     ]
     return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         frame.width, frame.height, chart.title, Markup("").join(parts)
@@ -180,7 +211,8 @@ def _curve(line: Line, x: Scale, y: Scale) -> Markup:
     style = Markup('style="--c:var(--{})"').format(line.colour)
     path = "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in points)
     curve = Markup('<path class="{} curve" {} d="{}"/>').format(line.style, style, path)
-    return curve + Markup("").join(_dot(line, *point) for point in points if line.style == "dots")
+    dots = Markup("").join(_dot(line, *point) for point in points if line.style in ("dots", "points"))
+    return dots if line.style == "points" else curve + dots
 
 
 def _end(line: Line, x: Scale, y: Scale) -> Markup:

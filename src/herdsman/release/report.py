@@ -14,6 +14,7 @@ from herdsman.release.blocks import Block, Chapter, Chat, Figure, Turn, clip
 from herdsman.release.card import model_card
 from herdsman.release.chapters import (
     ending,
+    foretelling,
     gathering,
     judging,
     learning,
@@ -21,6 +22,7 @@ from herdsman.release.chapters import (
     posttraining,
     refining,
     safety,
+    scaling,
     search,
     tokens,
 )
@@ -88,6 +90,9 @@ def _chapters(journey: Journey) -> list[Chapter]:
         of("safety", safety.TITLE, safety.lead, safety.blocks),
         of("release", ending.RELEASE_TITLE, ending.release_lead, ending.release_blocks),
     ]
+    at = [chapter.stage for chapter in chapters].index("pretrain")
+    swept = scaling.chapter(journey.root)
+    chapters[at:at] = [*([swept] if swept else []), *foretelling.chapters(journey.root)]
     if plan := read_plan(journey.root):
         after = next(number for number, chapter in enumerate(chapters) if chapter.stage == "pretrain")
         chapter = Chapter("plan", planning.TITLE, planning.lead(journey), planning.blocks(journey, plan))

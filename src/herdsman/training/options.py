@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,6 +13,12 @@ from herdsman.training.checkpoints.options import CheckpointOptions
 from herdsman.training.health.options import HealthOptions
 from herdsman.training.metric_options import MetricOptions
 from herdsman.training.parallel.layout import LayoutOptions
+
+MANNER: Any = {
+    **dict.fromkeys(("checkpoints", "health", "metrics", "layout", "attention", "recompute", "compile"), True),
+    "phases": {"__all__": {"layout": True, "gate": {"most_tokens": True, "at_limit": True}}},
+}
+"""Options of pretraining that change how it runs and not, but for rounding, what comes out."""
 
 
 class OptimizerOptions(Options):
