@@ -143,7 +143,10 @@ def test_bytes_between_records() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"<html>not a WARC</html>", b"\x1f\x8b\x08 no gzip", b"\0" * 100, gzip.compress(b"x")]
+    "data",
+    [b"<html>not a WARC</html>", b"\x1f\x8b\x08 no gzip", b"\0" * 100, gzip.compress(b"x")],
+    # Names that stay the same from one second to the next, as those made of compressed bytes do not.
+    ids=["a page", "no gzip", "zeros", "a letter"],
 )
 def test_what_is_no_warc_is_counted(data: bytes) -> None:
     pages, skipped = read(data)
