@@ -30,7 +30,7 @@ def test_a_budget_is_spent_on_the_best_size(name: str, gpus: int, days: float) -
     chapters = answer.plan.chapters
     assert chapters["time"]["days"].value == pytest.approx(days, rel=0.02)
     best = LLAMA3.tokens(chapters["compute"]["flops_6nd"].value)
-    assert chapters["compute"]["tokens"].value == pytest.approx(best.value, rel=0.06)
+    assert chapters["compute"]["tokens"].value == pytest.approx(best.value, rel=0.1), "losses are flat there"
     assert answer.optimum.value == pytest.approx(best.value, rel=0.01)
     assert answer.plan.gpus == gpus
     assert all(phase.memory.value <= FULLEST * H100.memory_bytes.value for phase in answer.plan.phases)
