@@ -52,6 +52,13 @@ def test_other_contradictions_of_the_sources_are_told() -> None:
     assert len(told) == 5
 
 
+def test_goodput_is_what_the_closed_form_gives() -> None:
+    interruptions, effective = lines("Llama 3 paper, section 3.3.4")
+    assert interruptions.predicted == 466
+    assert effective.published == 0.9
+    assert effective.predicted == pytest.approx(0.9124, abs=0.0005)
+
+
 def test_implied_utilisation_of_the_small_models_is_printed_and_not_claimed() -> None:
     implied = lines("Llama 3", "MFU that")
     assert [round(line.predicted or 0, 3) for line in implied] == [0.139, 0.255, 0.156, 0.279]

@@ -19,6 +19,13 @@ from herdsman.cluster.figure import Figure
 from herdsman.cluster.hardware import Efficiencies, Hardware, Part, load_hardware
 from herdsman.cluster.job import Job
 from herdsman.cluster.memory import estimate_memory
+from herdsman.cluster.reliability import (
+    CLUSTER_BLOCKED_SECONDS,
+    CLUSTER_RESTART_SECONDS,
+    DAY_SECONDS,
+    best_interval,
+    effective_share,
+)
 from herdsman.cluster.step_time import StepTime, estimate_step
 from herdsman.model.count import SPECIAL_TOKENS, count_parameters, training_flops
 from herdsman.model.options import ModelOptions
@@ -126,6 +133,18 @@ class Tally(Options):
     groups: list[TallyRow] = Field([], description="Sums of some rows, as printed in the text.")
 
 
+class Goodput(Options):
+    """A long run's interruptions, and what was left of its time."""
+
+    source: str
+    gpus: int
+    days: float
+    planned: int
+    unexpected: int
+    printed_interruptions: int
+    printed_effective: float = Field(description="Share of the time that was training; printed as the least.")
+
+
 class PublishedFile(Options):
     """What a file of `published/` holds.
 
@@ -137,6 +156,7 @@ class PublishedFile(Options):
     runs: list[Run] = Field([])
     cards: list[Card] = Field([])
     tallies: list[Tally] = Field([])
+    goodput: list[Goodput] = Field([])
     efficiencies: dict[str, Part] = Field({})
 
 
@@ -155,6 +175,8 @@ def check() -> list[Compared]:
             lines += _costs(file, card, steps)
         for tally in file.tallies:
             lines += _counts(tally)
+        for goodput in file.goodput:
+            lines += _effective(goodput)
     return lines
 
 
@@ -299,3 +321,14 @@ def _counts(tally: Tally) -> Iterator[Compared]:
 def _off(source: str, what: str, exact: float, printed: float) -> Compared:
     note = f"{exact:.1f}% by the counts, printed as {printed:.1f}%"
     return Compared(source, what, "%", printed, exact, contradiction=note)
+
+
+def _effective(goodput: Goodput) -> Iterator[Compared]:
+    """With saves and restarts as `reliability` assumes them, for the sources do not say how long these took."""
+    interruptions = goodput.planned + goodput.unexpected
+    yield Compared(goodput.source, "interruptions", "", goodput.printed_interruptions, interruptions, 0.0)
+    between = goodput.days * DAY_SECONDS / interruptions
+    blocked, restart = CLUSTER_BLOCKED_SECONDS.value, CLUSTER_RESTART_SECONDS.value
+    share = effective_share(best_interval(blocked, between), blocked, restart, between)
+    what = f"effective time, if saves block {blocked:g} s and restarts take {restart / 60:g} min"
+    yield Compared(goodput.source, what, "share", goodput.printed_effective, share, 0.05)
