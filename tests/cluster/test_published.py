@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from herdsman.cluster.hardware import load_hardware
-from herdsman.cluster.published import Compared, check, fit_gemm, published_files
+from herdsman.cluster.published import Compared, check, fit_gemm
+from herdsman.cluster.published_rows import published_files
 from herdsman.cluster.step_time import SPREAD
 
 LINES = check()

@@ -7,18 +7,15 @@ number is fitted for each of two kinds of hardware, on the rows that say so; no 
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from importlib import resources
-from typing import Any, Literal
-
-from pydantic import Field
+from typing import Any
 
 from herdsman.cluster.figure import Figure
-from herdsman.cluster.hardware import Efficiencies, Hardware, Part, load_hardware
+from herdsman.cluster.hardware import Efficiencies, Hardware, load_hardware
 from herdsman.cluster.job import Job
 from herdsman.cluster.memory import estimate_memory
+from herdsman.cluster.published_rows import Card, Goodput, PublishedFile, Run, Tally, TallyRow, published_files
 from herdsman.cluster.reliability import (
     CLUSTER_BLOCKED_SECONDS,
     CLUSTER_RESTART_SECONDS,
@@ -28,9 +25,7 @@ from herdsman.cluster.reliability import (
 )
 from herdsman.cluster.step_time import StepTime, estimate_step
 from herdsman.model.count import SPECIAL_TOKENS, count_parameters, training_flops
-from herdsman.model.options import ModelOptions
-from herdsman.options import Options
-from herdsman.training.parallel.layout import Layout, LayoutOptions
+from herdsman.training.parallel.layout import Layout
 
 FITS = "memory of one GPU"
 
@@ -73,93 +68,6 @@ class Compared:
         return asdict(self) | {"difference": self.difference, "holds": self.holds}
 
 
-class Run(Options):
-    """A published speed; one of the three last fields is what was printed."""
-
-    source: str
-    name: str
-    model: str
-    hardware: str
-    gpus: int
-    layout: LayoutOptions
-    sequence_length: int
-    batch_per_rank: int = Field(description="Sequences a step of one data rank.")
-    micro_batch_rows: int = 1
-    vocab_size: int = 128_000 + SPECIAL_TOKENS
-    precision: Literal["float32", "bfloat16", "float8"] = "bfloat16"
-    recompute: Literal["none", "selective", "full"] = "none"
-    trainer: Literal["herdsman", "paper", "megatron"] = "herdsman"
-    tolerance: float | None = None
-    fits: bool = Field(False, description="Whether it is claimed that memory suffices.")
-    printed_batch_tokens: int | None = None
-    printed_mfu: float | None = None
-    tflops: float | None = Field(None, description="TFLOP/s of one GPU, attention counted causally.")
-    seconds: float | None = Field(None, description="Of a step.")
-    tokens_per_second: float | None = Field(None, description="Of one GPU.")
-
-
-class CardModel(Options):
-    """A model on its card."""
-
-    model: str
-    printed_parameters: int
-    tokens: float
-    gpu_hours: float
-    tonnes_co2: float
-    trained: dict[str, float] = Field({}, description="Tokens by the runs that trained it, where published.")
-    effective: float = Field(1.0, description="Share of the time that was training, at least.")
-
-
-class Card(Options):
-    """A model card's costs; all models trained on H100s of 700 W."""
-
-    source: str
-    kg_per_kwh: float = Field(description="Carbon of the electricity, by the card's own sums.")
-    models: list[CardModel]
-
-
-class TallyRow(Options):
-    what: str
-    count: int
-    printed_percent: float
-
-
-class Tally(Options):
-    """A table of counts with percentages beside."""
-
-    source: str
-    total: int
-    rows: list[TallyRow]
-    groups: list[TallyRow] = Field([], description="Sums of some rows, as printed in the text.")
-
-
-class Goodput(Options):
-    """A long run's interruptions, and what was left of its time."""
-
-    source: str
-    gpus: int
-    days: float
-    planned: int
-    unexpected: int
-    printed_interruptions: int
-    printed_effective: float = Field(description="Share of the time that was training; printed as the least.")
-
-
-class PublishedFile(Options):
-    """What a file of `published/` holds.
-
-    Attributes:
-        efficiencies: of the software of these runs, in place of the hardware's own.
-    """
-
-    models: dict[str, ModelOptions]
-    runs: list[Run] = Field([])
-    cards: list[Card] = Field([])
-    tallies: list[Tally] = Field([])
-    goodput: list[Goodput] = Field([])
-    efficiencies: dict[str, Part] = Field({})
-
-
 def check() -> list[Compared]:
     """Every published row beside what is predicted, and what contradicts itself."""
     lines: list[Compared] = []
@@ -178,12 +86,6 @@ def check() -> list[Compared]:
         for goodput in file.goodput:
             lines += _effective(goodput)
     return lines
-
-
-def published_files() -> list[PublishedFile]:
-    folder = resources.files("herdsman.cluster").joinpath("published")
-    files = sorted((path for path in folder.iterdir() if path.name.endswith(".toml")), key=lambda path: path.name)
-    return [PublishedFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))) for path in files]
 
 
 def step_of(file: PublishedFile, run: Run, gemm: float | None = None) -> StepTime:
