@@ -15,10 +15,11 @@ import time
 
 import torch
 
-from herdsman.cluster.calibrate import ALONE, Steps, calibrate, saved_bytes, step_seconds
+from herdsman.cluster.calibrate import calibrate
 from herdsman.cluster.hardware import load_hardware
 from herdsman.cluster.job import Job
 from herdsman.cluster.layouts import search
+from herdsman.cluster.measure import ALONE, Steps, saved_bytes, step_seconds
 from herdsman.cluster.memory import estimate_memory
 from herdsman.cluster.step_time import estimate_step
 from herdsman.model.options import ModelOptions

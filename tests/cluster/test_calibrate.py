@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from herdsman.cluster import calibrate as measuring
-from herdsman.cluster.calibrate import ALONE, Steps, calibrate, job_of, kept_ratio, model_of, saved_bytes
+from herdsman.cluster import calibrate as calibration
+from herdsman.cluster import measure
+from herdsman.cluster.calibrate import calibrate
 from herdsman.cluster.hardware import THIS, list_hardware, load_hardware, this_file
+from herdsman.cluster.measure import ALONE, Steps, job_of, kept_ratio, model_of, saved_bytes
 from herdsman.cluster.memory import estimate_memory
 from herdsman.cluster.step_time import CALIBRATED_SPREAD, estimate_step, spread
 from herdsman.training.optimizer import resolve_precision
@@ -21,9 +23,9 @@ CPU = torch.device("cpu")
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Few and short measurements, kept apart from the user's."""
     monkeypatch.setenv("HERDSMAN_CACHE", str(tmp_path))
-    monkeypatch.setattr(measuring, "WIDTHS", {"cpu": (64, 128)})
-    monkeypatch.setattr(measuring, "MEASURED_SECONDS", 0.0)
-    monkeypatch.setattr(measuring, "LEAST_RUNS", 1)
+    monkeypatch.setattr(calibration, "WIDTHS", {"cpu": (64, 128)})
+    monkeypatch.setattr(measure, "MEASURED_SECONDS", 0.0)
+    monkeypatch.setattr(measure, "LEAST_RUNS", 1)
 
 
 @pytest.mark.usefixtures("quick")
@@ -45,8 +47,8 @@ def test_a_calibrated_machine_is_hardware_like_any_other() -> None:
 
 
 def test_a_real_layer_keeps_what_the_memory_model_says() -> None:
-    assert kept_ratio(CPU, torch.bfloat16) == pytest.approx(1, abs=0.02)
-    assert kept_ratio(CPU, torch.float32) == pytest.approx(1, abs=0.02)
+    assert kept_ratio(128, CPU, torch.bfloat16) == pytest.approx(1, abs=0.02)
+    assert kept_ratio(128, CPU, torch.float32) == pytest.approx(1, abs=0.02)
 
 
 @pytest.mark.parametrize(("width", "layers"), [(64, 5), (128, 3), (192, 4), (320, 2), (448, 3)])

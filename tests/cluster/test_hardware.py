@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from herdsman.cluster.hardware import list_hardware, load_hardware
+from herdsman.cluster.hardware import hardware_of, list_hardware, load_hardware
 from herdsman.errors import InputError
 from herdsman.training.peaks import published_peak
 
@@ -42,6 +42,19 @@ def test_products_of_narrow_models_are_read_between_the_points(tmp_path: Path) -
     assert hardware.name == "mine"
     shares = [hardware.gemm_at(width) for width in (32, 64, 128, 256, 4096)]
     assert shares == pytest.approx([0.1, 0.1, 0.2, 0.3, 0.3])
+
+
+def test_gpus_are_known_by_their_drivers_names() -> None:
+    names = {
+        "NVIDIA H100 80GB HBM3": "h100",
+        "NVIDIA A100-SXM4-80GB": "a100-80gb",
+        "NVIDIA GeForce RTX 4090": "rtx4090",
+    }
+    for name, expected in names.items():
+        found = hardware_of(name)
+        assert found
+        assert found.name == expected
+    assert hardware_of("Tesla T4") is None
 
 
 def test_what_is_wrong_is_said_in_a_sentence(tmp_path: Path) -> None:

@@ -148,6 +148,13 @@ def list_hardware() -> list[str]:
     return sorted(shipped) + ([THIS] if this_file().exists() else [])
 
 
+def hardware_of(device_name: str) -> Hardware | None:
+    """The shipped file of a GPU by the name its driver gives it, if there is one."""
+    name = device_name.lower().replace(" ", "")
+    known = [each for each in list_hardware() if each not in (THIS, "cpu") and all(p in name for p in each.split("-"))]
+    return load_hardware(known[0]) if known else None
+
+
 def load_hardware(name_or_path: str | Path) -> Hardware:
     """A machine by its name, or from a file.
 

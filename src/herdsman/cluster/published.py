@@ -7,23 +7,25 @@ number is fitted for each of two kinds of hardware, on the rows that say so; no 
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from importlib import resources
-from typing import Any, Literal
-
-from pydantic import Field
+from typing import Any
 
 from herdsman.cluster.figure import Figure
-from herdsman.cluster.hardware import Efficiencies, Hardware, Part, load_hardware
+from herdsman.cluster.hardware import Efficiencies, Hardware, load_hardware
 from herdsman.cluster.job import Job
 from herdsman.cluster.memory import estimate_memory
+from herdsman.cluster.published_rows import Card, Goodput, PublishedFile, Run, Tally, TallyRow, published_files
+from herdsman.cluster.reliability import (
+    CLUSTER_BLOCKED_SECONDS,
+    CLUSTER_RESTART_SECONDS,
+    DAY_SECONDS,
+    best_interval,
+    effective_share,
+)
 from herdsman.cluster.step_time import StepTime, estimate_step
 from herdsman.model.count import SPECIAL_TOKENS, count_parameters, training_flops
-from herdsman.model.options import ModelOptions
-from herdsman.options import Options
-from herdsman.training.parallel.layout import Layout, LayoutOptions
+from herdsman.training.parallel.layout import Layout
 
 FITS = "memory of one GPU"
 
@@ -66,80 +68,6 @@ class Compared:
         return asdict(self) | {"difference": self.difference, "holds": self.holds}
 
 
-class Run(Options):
-    """A published speed; one of the three last fields is what was printed."""
-
-    source: str
-    name: str
-    model: str
-    hardware: str
-    gpus: int
-    layout: LayoutOptions
-    sequence_length: int
-    batch_per_rank: int = Field(description="Sequences a step of one data rank.")
-    micro_batch_rows: int = 1
-    vocab_size: int = 128_000 + SPECIAL_TOKENS
-    precision: Literal["float32", "bfloat16", "float8"] = "bfloat16"
-    recompute: Literal["none", "selective", "full"] = "none"
-    trainer: Literal["herdsman", "paper", "megatron"] = "herdsman"
-    tolerance: float | None = None
-    fits: bool = Field(False, description="Whether it is claimed that memory suffices.")
-    printed_batch_tokens: int | None = None
-    printed_mfu: float | None = None
-    tflops: float | None = Field(None, description="TFLOP/s of one GPU, attention counted causally.")
-    seconds: float | None = Field(None, description="Of a step.")
-    tokens_per_second: float | None = Field(None, description="Of one GPU.")
-
-
-class CardModel(Options):
-    """A model on its card."""
-
-    model: str
-    printed_parameters: int
-    tokens: float
-    gpu_hours: float
-    tonnes_co2: float
-    trained: dict[str, float] = Field({}, description="Tokens by the runs that trained it, where published.")
-    effective: float = Field(1.0, description="Share of the time that was training, at least.")
-
-
-class Card(Options):
-    """A model card's costs; all models trained on H100s of 700 W."""
-
-    source: str
-    kg_per_kwh: float = Field(description="Carbon of the electricity, by the card's own sums.")
-    models: list[CardModel]
-
-
-class TallyRow(Options):
-    what: str
-    count: int
-    printed_percent: float
-
-
-class Tally(Options):
-    """A table of counts with percentages beside."""
-
-    source: str
-    total: int
-    rows: list[TallyRow]
-    groups: list[TallyRow] = Field([], description="Sums of some rows, as printed in the text.")
-
-
-class PublishedFile(Options):
-    """What a file of `published/` holds.
-
-    Attributes:
-        efficiencies: of the software of these runs, in place of the hardware's own.
-    """
-
-    models: dict[str, ModelOptions]
-    runs: list[Run] = Field([])
-    cards: list[Card] = Field([])
-    tallies: list[Tally] = Field([])
-    efficiencies: dict[str, Part] = Field({})
-
-
 def check() -> list[Compared]:
     """Every published row beside what is predicted, and what contradicts itself."""
     lines: list[Compared] = []
@@ -155,13 +83,9 @@ def check() -> list[Compared]:
             lines += _costs(file, card, steps)
         for tally in file.tallies:
             lines += _counts(tally)
+        for goodput in file.goodput:
+            lines += _effective(goodput)
     return lines
-
-
-def published_files() -> list[PublishedFile]:
-    folder = resources.files("herdsman.cluster").joinpath("published")
-    files = sorted((path for path in folder.iterdir() if path.name.endswith(".toml")), key=lambda path: path.name)
-    return [PublishedFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))) for path in files]
 
 
 def step_of(file: PublishedFile, run: Run, gemm: float | None = None) -> StepTime:
@@ -299,3 +223,14 @@ def _counts(tally: Tally) -> Iterator[Compared]:
 def _off(source: str, what: str, exact: float, printed: float) -> Compared:
     note = f"{exact:.1f}% by the counts, printed as {printed:.1f}%"
     return Compared(source, what, "%", printed, exact, contradiction=note)
+
+
+def _effective(goodput: Goodput) -> Iterator[Compared]:
+    """With saves and restarts as `reliability` assumes them, for the sources do not say how long these took."""
+    interruptions = goodput.planned + goodput.unexpected
+    yield Compared(goodput.source, "interruptions", "", goodput.printed_interruptions, interruptions, 0.0)
+    between = goodput.days * DAY_SECONDS / interruptions
+    blocked, restart = CLUSTER_BLOCKED_SECONDS.value, CLUSTER_RESTART_SECONDS.value
+    share = effective_share(best_interval(blocked, between), blocked, restart, between)
+    what = f"effective time, if saves block {blocked:g} s and restarts take {restart / 60:g} min"
+    yield Compared(goodput.source, what, "share", goodput.printed_effective, share, 0.05)

@@ -25,7 +25,11 @@ LOGIT_BYTES = 24  # read and written for each logit beside the products, see mod
 ACCUMULATE_BYTES = 8  # a micro-batch's gradient added to the sum, beside reading it
 OPTIMIZER_BYTES = {"adamw": 48, "muon": 60}  # a parameter: gradients scaled and measured, states and weight updated
 NEWTON_SCHULZ_ITERATIONS = 5  # training/muon.py
-SPREAD = (0.77, 1.43)
+SPREAD: dict[str, tuple[float, float]] = {
+    "float32": (0.77, 1.43),
+    "bfloat16": (0.77, 1.43),
+    "float8": (0.81, 1.91),
+}
 """Published seconds over estimated ones on H100s, from the fastest software (NVIDIA's) to the slowest (torchtitan's, on
 GPUs held at 500 W): how far a run on hardware that is not calibrated may come out. `published.check` prints them."""
 CALIBRATED_SPREAD = (0.85, 1.2)  # of what the calibrated machine itself then measured, see docs/plan_layouts.md
@@ -201,6 +205,6 @@ def local_parameters(job: Job, layout: Layout, rank: Rank) -> float:
     return (rank.blocks * job.sizes.block + ends_of(job, rank)) / layout.tensor
 
 
-def spread(hardware: Hardware) -> tuple[float, float]:
+def spread(hardware: Hardware, precision: str = "bfloat16") -> tuple[float, float]:
     """Factors of the estimated seconds between which the real ones are expected."""
-    return CALIBRATED_SPREAD if hardware.name == THIS else SPREAD
+    return CALIBRATED_SPREAD if hardware.name == THIS else SPREAD[precision]
