@@ -3,8 +3,8 @@
     python benchmarks/scaling.py herds/scaling                  # --processes 2: so many runs at once
 
 Goes on where it stopped. Writes tables in Markdown to standard output; the report with its charts is
-`WORKSPACE/report.html`. The recipe is the default one with narrower heads, for more sizes among small models, and a mix
-for the longest run, so that no category is repeated more often than it says.
+`WORKSPACE/report.html`. The recipe is the default one with a mix for the longest run, so that no category is repeated
+more often than it says.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SETTINGS = ("model.heads=8", "model.kv_heads=4", "documents.mix.tokens=12_000_000")
+SETTINGS = ("documents.mix.tokens=12_000_000",)
 RECIPE = Path(__file__).parents[1] / "recipes" / "tiny.toml"
 
 

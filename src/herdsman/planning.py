@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 from herdsman.cluster.hardware import THIS, Hardware, list_hardware, load_hardware
@@ -88,7 +89,8 @@ def ask(
         machines = f"{answer.plan.gpus:,} x {hardware.name}"
         said = f"The best model for {machines} and {days:g} days, on the data of {recipe.name}"
     size = figures.short_count(answer.plan.chapters["model"]["total"].value).replace(" ", "").lower()
-    return answer, _text(recipe, f"{recipe.name}-{size}", said, answer.model, answer.pretrain, answer.plan)
+    answer = replace(answer, plan=replace(answer.plan, name=f"{recipe.name}-{size}"))
+    return answer, _text(recipe, answer.plan.name, said, answer.model, answer.pretrain, answer.plan)
 
 
 def layouts_of(recipe: Recipe, hardware: Hardware, gpus: int) -> tuple[Search, str]:

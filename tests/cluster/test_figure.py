@@ -25,3 +25,9 @@ def test_ranges_hold_whatever_may_come() -> None:
 def test_what_is_exact_stays_exact() -> None:
     figure = Figure.exact(6, "B").times(2, "B").over(3, "B").plus(1)
     assert (figure.low, figure.value, figure.high, figure.unit) == (5, 5, 5, "B")
+
+
+def test_what_is_made_of_an_assumption_is_one() -> None:
+    known, guess = Figure.exact(2, "h", "card"), Figure(3, "$", "assumed", 2, 4)
+    assert known.times(2, "h").origin == "derived"
+    assert known.times(guess, "$").origin == guess.over(known, "$/h").origin == "assumed"

@@ -45,6 +45,12 @@ def test_a_law_of_ones_own(tmp_path: Path) -> None:
     assert tokens.value == pytest.approx(0.3 * 1e20**0.54)
     assert tokens.low < tokens.value < tokens.high
     assert tokens.origin == "measured"
+    assert read_law(tmp_path / "law.json").lowest_loss(1e20) is None
+    loss = {"floor": 2.0, "scale": 1.0, "exponent": 0.5, "middle": 1e18}
+    (tmp_path / "law.json").write_text(
+        json.dumps({"tokens": {"coefficient": 0.3, "exponent": 0.54} | ends, "loss": loss})
+    )
+    assert read_law(tmp_path / "law.json").lowest_loss(1e20) == pytest.approx(2.1)
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"tokens": {"coefficient": "much"}}'])

@@ -13,7 +13,8 @@ from herdsman.release.blocks import Chapter
 from herdsman.release.chapters import scaling
 from herdsman.release.charts import Line, LineChart, Scale, draw, log_ticks, short_number
 from herdsman.release.report import write_report
-from herdsman.scaling.law import LLAMA3, Point, fit_isoflop, isoflop_curve
+from herdsman.scaling.curve import Point, isoflop_curve
+from herdsman.scaling.law import LLAMA3, fit_isoflop
 from herdsman.scaling.options import PUBLISHED_BUDGETS
 from herdsman.scaling.sweep import check
 from tests.scaling.test_law import sweep

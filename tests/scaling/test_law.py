@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from herdsman.errors import InputError
-from herdsman.scaling.law import LLAMA3, Fit, Point, PowerLaw, fit_isoflop, isoflop_curve
+from herdsman.scaling.curve import Point, isoflop_curve
+from herdsman.scaling.law import LLAMA3, Fit, PowerLaw, fit_isoflop
 from herdsman.scaling.options import PUBLISHED_BUDGETS
 
 SMALL_BUDGETS = [1e12, 2e12, 4e12, 8e12, 16e12]

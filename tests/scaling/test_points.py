@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from herdsman.errors import InputError
-from herdsman.scaling.law import Point
+from herdsman.scaling.curve import Point
 from herdsman.scaling.points import read_points
 
 WHOLE = Point(6e18, 5e8, 2e9, 2.9)

@@ -18,7 +18,7 @@ import pytest
 
 from herdsman.files import read_json
 from herdsman.recipe import load_recipe
-from herdsman.scaling.law import Point, isoflop_curve
+from herdsman.scaling.curve import Point, isoflop_curve
 from herdsman.scaling.sweep import Sweep, check
 from tests.conftest import Herdsman
 from tests.scaling.test_law import LLAMA3, fit_isoflop, valley

@@ -33,18 +33,21 @@ class Figure:
     def times(self, other: Figure | float, unit: str, source: str = "") -> Figure:
         """The product, with the widest range that the two ranges allow."""
         by = other if isinstance(other, Figure) else Figure.exact(other, "")
-        return Figure(
-            self.value * by.value, unit, "derived", self.low * by.low, self.high * by.high, source or self.source
-        )
+        return self._with(by, unit, self.value * by.value, self.low * by.low, self.high * by.high, source)
 
     def over(self, other: Figure | float, unit: str, source: str = "") -> Figure:
         """The quotient, with the widest range that the two ranges allow."""
         by = other if isinstance(other, Figure) else Figure.exact(other, "")
-        return self.times(Figure(1 / by.value, "", by.origin, 1 / by.high, 1 / by.low), unit, source)
+        return self._with(by, unit, self.value / by.value, self.low / by.high, self.high / by.low, source)
 
     def plus(self, other: Figure | float) -> Figure:
         by = other if isinstance(other, Figure) else Figure.exact(other, self.unit)
-        return Figure(self.value + by.value, self.unit, "derived", self.low + by.low, self.high + by.high, self.source)
+        return self._with(by, self.unit, self.value + by.value, self.low + by.low, self.high + by.high, "")
+
+    def _with(self, other: Figure, unit: str, value: float, low: float, high: float, source: str) -> Figure:
+        """Made of this and another: derived, but assumed if either is."""
+        origin: Origin = "assumed" if "assumed" in (self.origin, other.origin) else "derived"
+        return Figure(value, unit, origin, low, high, source or self.source)
 
     def holds(self, value: float) -> bool:
         """Whether a value lies in the range."""

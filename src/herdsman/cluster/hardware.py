@@ -56,7 +56,10 @@ class Efficiencies(Options):
     attention: Part = Field(
         description="Of the peak, in attention, counted as the mathematics asks: six products over the keys in sight."
     )
-    memory: Part = Field(description="Of the memory's bandwidth, in operations element by element.")
+    elementwise: Part = Field(description="Of the memory's bandwidth, in a block's operations element by element.")
+    memory: Part = Field(
+        description="Of it in long streams: the optimizer, sums of gradients, the loss's exponentials."
+    )
     link: Part = Field(description="Of the links' bandwidth, in collectives inside a server.")
     network: Part = Field(description="Of the network's bandwidth, in collectives among servers.")
     block_seconds: Seconds | None = Field(

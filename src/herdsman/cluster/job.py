@@ -141,3 +141,9 @@ def _ranks(layers: int, stages: int, pipeline: int, v_shaped: bool, even: bool) 
         mine = {rank, stages - 1 - rank} if v_shaped else set(range(rank, stages, pipeline))
         ranks.append(Rank(rank, sum(blocks[stage] for stage in mine), 0 in mine, stages - 1 in mine))
     return tuple(ranks)
+
+
+def ends_of(job: Job, rank: Rank) -> int:
+    """Parameters of the embedding and the output, as far as a rank has them."""
+    ends = rank.is_first + rank.is_last
+    return job.sizes.end * (1 if job.sizes.tied and ends == 2 else ends)

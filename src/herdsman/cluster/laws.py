@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from herdsman.cluster.figure import Figure
+from herdsman.cluster.figure import Figure, Origin
 from herdsman.errors import InputError
 from herdsman.files import read_json
 
@@ -19,18 +19,31 @@ FLOPS_PER_PARAMETER_TOKEN = 6
 
 @dataclass(frozen=True)
 class TokenLaw:
-    """Best training tokens are `coefficient * flops ** exponent`; low and high are another pair each."""
+    """Best training tokens are `coefficient * flops ** exponent`; low and high are another pair each.
+
+    Attributes:
+        loss: floor, scale, exponent and middle of the lowest loss, floor + scale * (flops / middle) ** -exponent, if a
+            sweep has found it.
+    """
 
     coefficient: float
     exponent: float
     low: tuple[float, float]
     high: tuple[float, float]
     source: str
+    loss: tuple[float, float, float, float] | None = None
 
     def tokens(self, flops: float) -> Figure:
         ways = [self.coefficient * flops**self.exponent, *(a * flops**b for a, b in (self.low, self.high))]
-        origin = "paper" if self is LLAMA3 else "measured"
+        origin: Origin = "paper" if self is LLAMA3 else "measured"
         return Figure(ways[0], "tokens", origin, min(ways), max(ways), self.source)
+
+    def lowest_loss(self, flops: float) -> float | None:
+        """Held-out loss, in nats a token, of the best model for so many FLOPs."""
+        if self.loss is None:
+            return None
+        floor, scale, exponent, middle = self.loss
+        return floor + scale * (flops / middle) ** -exponent
 
 
 LLAMA3 = TokenLaw(
@@ -46,14 +59,16 @@ def read_law(path: Path) -> TokenLaw:
         InputError: there is none in the file.
     """
     try:
-        found = read_json(path)["tokens"]
+        read = read_json(path)
+        found, lowest = read["tokens"], read.get("loss")
+        loss = lowest and tuple(float(lowest[name]) for name in ("floor", "scale", "exponent", "middle"))
         pairs = [(float(found[f"{end}coefficient"]), float(found[f"{end}exponent"])) for end in ("", "low_", "high_")]
     except (OSError, ValueError, KeyError, TypeError) as error:
         do = "give WORKSPACE/scaling/law.json, as herdsman scale writes it"
         raise InputError("is not a scaling law", where=path, do=do) from error
     # The intervals of the two constants go against each other: a steeper law starts lower.
     (value, exponent), (low, low_exponent), (high, high_exponent) = pairs
-    return TokenLaw(value, exponent, (high, low_exponent), (low, high_exponent), f"your own sweep, {path}")
+    return TokenLaw(value, exponent, (high, low_exponent), (low, high_exponent), f"your own sweep, {path}", loss)
 
 
 @dataclass(frozen=True)

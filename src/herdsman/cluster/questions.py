@@ -58,6 +58,7 @@ class Answer:
 
     Attributes:
         optimum: tokens that the law finds best for as much computing.
+        loss: that the law expects of the best model, in nats a held-out token; None where it does not say.
         matched: the model that it is like, if it was asked for.
         same_loss_flops: of the cheapest model with the same loss as that one.
     """
@@ -66,12 +67,13 @@ class Answer:
     pretrain: PretrainOptions
     plan: Plan
     optimum: Figure
+    loss: float | None = None
     matched: Published | None = None
     same_loss_flops: Figure | None = None
 
     def as_json(self) -> dict[str, Any]:
         plan = self.plan.as_json() | {"model": self.model.model_dump(), "pretrain": self.pretrain.model_dump()}
-        plan["optimal_tokens"] = self.optimum.as_json()
+        plan |= {"optimal_tokens": self.optimum.as_json(), "loss": self.loss}
         if self.matched and self.same_loss_flops:
             shown = {name: value for name, value in vars(self.matched).items() if name != "shape"}
             plan["matched"] = shown | {"same_loss_flops": self.same_loss_flops.as_json()}
@@ -116,8 +118,9 @@ class Question:
         tokens = plan.chapters["compute"]["tokens"].value * days / plan.chapters["time"]["days"].value
         largest = max(phase.batch_tokens for phase in pretrain.phases)
         pretrain = scaled_schedule(pretrain, count, count, round(tokens), largest)
-        optimum = self.law.tokens(FLOPS_PER_PARAMETER_TOKEN * count * tokens)
-        return Answer(model, pretrain, self.planner(model, pretrain, gpus), optimum)
+        flops = FLOPS_PER_PARAMETER_TOKEN * count * tokens
+        plan = self.planner(model, pretrain, gpus)
+        return Answer(model, pretrain, plan, self.law.tokens(flops), self.law.lowest_loss(flops))
 
     def matching(self, published: Published, gpus: int | None, days: float | None) -> Answer:
         """The published model's size on as many tokens, on so many GPUs, or on as many as these days take.
@@ -138,7 +141,7 @@ class Question:
         schedule = self._schedule(model, published.flops, int(published.tokens))
         count = gpus or self._gpus_for(model, schedule, published.flops, days or LONGEST_DAYS)
         pretrain = self._laid_out(model, schedule, count)
-        return Answer(model, pretrain, self.planner(model, pretrain, count), optimum, published, cheapest)
+        return Answer(model, pretrain, self.planner(model, pretrain, count), optimum, None, published, cheapest)
 
     def _gpus_for(self, model: ModelOptions, schedule: PretrainOptions, flops: float, days: float) -> int:
         """The least power of two of GPUs on which a schedule fits, and is done within these days."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from herdsman.cluster.hardware import THIS, Hardware
-from herdsman.cluster.job import Job, Rank, Share, ranks_of
+from herdsman.cluster.job import Job, Rank, Share, ends_of, ranks_of
 from herdsman.cluster.schedules import bubble, gathers, stages_per_rank
 from herdsman.model.count import model_flops
 from herdsman.training.parallel.layout import Layout
@@ -98,11 +98,11 @@ def _block(job: Job, layout: Layout, hardware: Hardware, share: Share) -> dict[s
     # Of three products for each matrix a third runs again; attention counts six products, of which two.
     again = 4 / 3 if full else 1.0
     moved = tokens * each * (DIM_PASSES * s.dim + FFN_PASSES * s.ffn) / tensor
-    overhead = reached.block_seconds
+    overhead, elementwise = reached.block_seconds, hardware.memory_bandwidth.value * reached.elementwise.value
     seconds = {
         "matmul": again * 6 * s.matrices / tensor * tokens / (peak * hardware.gemm_at(s.dim // tensor)),
         "attention": again * 12 * s.queries * job.keys / tensor * tokens / (peak * reached.attention.value),
-        "elementwise": moved * (1.0 if job.recompute == "none" else 4 / 3) / memory_rate(hardware),
+        "elementwise": moved * (1.0 if job.recompute == "none" else 4 / 3) / elementwise,
         "overhead": overhead.value * again if overhead else 0.0,
     }
     if tensor > 1:
@@ -184,13 +184,11 @@ def _optimizer(job: Job, layout: Layout, hardware: Hardware, rank: Rank) -> floa
 
 def local_parameters(job: Job, layout: Layout, rank: Rank) -> float:
     """Parameters of a rank before they are sharded."""
-    s = job.sizes
-    ends = (rank.is_first + rank.is_last - (s.tied and rank.is_first and rank.is_last)) * s.end
-    return (rank.blocks * s.block + ends) / layout.tensor
+    return (rank.blocks * job.sizes.block + ends_of(job, rank)) / layout.tensor
 
 
 def memory_rate(hardware: Hardware) -> float:
-    """Bytes a second that operations element by element go through."""
+    """Bytes a second of long streams through memory."""
     return hardware.memory_bandwidth.value * hardware.efficiencies.memory.value
 
 

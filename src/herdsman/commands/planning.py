@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,34 +63,32 @@ def plan(
 
     loaded = load_recipe(recipe, set)
     hardware, count = machine_for(loaded, gpu, gpus)
+    found: Any
+    show: Callable[[Any], None]
     if match is not None or days is not None:
-        answer, text = ask(loaded, hardware, gpus if match else count, days, match, law)
-        found: dict[str, Any] = answer.as_json()
-        _show_answer(answer) if not json_ else None
+        found, text = ask(loaded, hardware, gpus if match else count, days, match, law)
+        show = _show_answer
     elif layouts:
-        search, text = layouts_of(loaded, hardware, count)
-        found = search.as_json()
-        _show_layouts(search) if not json_ else None
+        found, text = layouts_of(loaded, hardware, count)
+        show = _show_layouts
     else:
-        result, text = plan_recipe(loaded, hardware, count), None
-        found = result.as_json()
-        _show(result) if not json_ else None
-    if json_:
-        print(json.dumps(found, indent=1, default=str))
-    if to is not None:
-        if text is None:
-            raise RecipeError(
-                "there is no new recipe to write", where="--out", do="ask with --days, --match or --layouts"
-            )
+        found, text, show = plan_recipe(loaded, hardware, count), None, _show
+    if to is not None and text is None:
+        raise RecipeError("there is no new recipe to write", where="--out", do="ask with --days, --match or --layouts")
+    if to is not None and text is not None:
         write_text(to, text)
-        if not json_:
-            out.print(f"wrote {to}; raise it with: herdsman raise {to}", markup=False, soft_wrap=True)
+    if json_:
+        print(json.dumps(found.as_json(), indent=1, default=str))
+        return
+    show(found)
+    if to is not None:
+        out.print(f"wrote {to}; raise it with: herdsman raise {to}", markup=False, soft_wrap=True)
 
 
 def _show(plan: Plan) -> None:
     from herdsman.release.plan_text import degrees, row, shown
 
-    devices = "processes" if plan.device == "cpu" else "GPUs"
+    devices = ("process" if plan.gpus == 1 else "processes") if plan.device == "cpu" else "GPU" + "s" * (plan.gpus > 1)
     total = int(plan.chapters["model"]["total"].value)
     out.print(f"{plan.name}: {total:,} parameters, on {plan.gpus:,} {devices} ({plan.hardware})")
     table = Table("", "expected", "range", "is", box=None, pad_edge=False)
@@ -153,6 +152,8 @@ def _show_answer(answer: Answer) -> None:
         f"feed-forward {model.ffn_dim:,}"
     )
     out.print(f"best tokens for these FLOPs: {shown(optimum.value, 'tokens')} ({span(optimum)}; {optimum.source})")
+    if answer.loss is not None:
+        out.print(f"expected held-out loss: {answer.loss:.3f} nats a token")
     if answer.matched and answer.same_loss_flops:
         matched, least = answer.matched, answer.same_loss_flops
         results = ", ".join(f"{name} {value:g}" for name, value in matched.benchmarks.items())

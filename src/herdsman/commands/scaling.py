@@ -63,7 +63,9 @@ def scale(
         write_report(root)
     found["at"] = _at(fit, budget or max(curve.flops for curve in fit.curves))
     if loaded and budget:
-        found["flagship"] = _flagship(fit, budget, loaded, to or root / "scaling" / f"flagship-{budget:.3g}.toml")
+        found["flagship"] = _flagship(
+            fit, budget, loaded, to or root / "scaling" / f"flagship-{budget:.3g}.toml".replace("+", "")
+        )
     if json_:
         print(json.dumps(found, indent=1))
         return
@@ -180,6 +182,7 @@ def _show(fit: Fit, found: dict[str, Any]) -> None:
             f"check at {check['flops']:.3g} FLOPs, not fitted: foretold {tokens['value']:.4g} tokens "
             f"({tokens['low']:.4g} to {tokens['high']:.4g}) and loss {loss['value']:.4f}; the runs' minimum is at "
             f"{curve['best_tokens']:.4g} tokens and {curve['lowest_loss']:.4f} ({check['loss_error']:+.1%})"
+            + (f"; {curve['problem']}" if curve["problem"] else "")
         )
     if ship := found.get("flagship"):
         size = f"{ship['parameters']:,} parameters, {ship['tokens']:,} tokens"

@@ -220,7 +220,9 @@ def _end(line: Line, x: Scale, y: Scale) -> Markup:
     if not line.x:
         return Markup()
     a, b = x(line.x[-1]), y(line.y[-1])
-    return _dot(line, a, b) + _text("value", a + 7, b + 4, "start", f"{line.y[-1]:.3g}")
+    rounded = float(f"{line.y[-1]:.3g}")
+    shown = short_number(rounded) if abs(rounded) >= 1e4 else f"{rounded:.3g}"
+    return _dot(line, a, b) + _text("value", a + 7, b + 4, "start", shown)
 
 
 def _dot(line: Line, x: float, y: float) -> Markup:

@@ -26,13 +26,14 @@ LABELS = {
     "flops_6nd": "FLOPs by 6ND",
     "flops_causal": "FLOPs, attention causal",
     "flops_whole": "FLOPs, attention whole",
-    "chinchilla_multiple": "of Chinchilla's tokens",
+    "chinchilla_multiple": "of 20 tokens a parameter",
+    "days": "time, with interruptions",
     "gpu_hours": "GPU-hours",
-    "training_seconds": "training alone",
+    "training_seconds": "time of training alone",
     "validation_seconds": "validation",
-    "mfu": "MFU, causal",
-    "fullest": "of the fullest",
-    "there_is": "there is",
+    "mfu": "MFU, attention causal",
+    "fullest": "memory of the fullest device",
+    "there_is": "memory there is",
     "effective_share": "effective time",
     "best_effective_share": "effective time at best",
     "energy_kwh": "energy of the GPUs",
@@ -81,7 +82,7 @@ def shown(value: float, unit: str) -> str:
                     return f"{base / scale:.3g} {prefix}{'Wh' if unit == 'kWh' else 'W'}"
             return f"{base:.2g} {'Wh' if unit == 'kWh' else 'W'}"
         case "kg":
-            return figures.grams(1000 * value)
+            return figures.grams(1000 * value) if value < 1e6 else f"{float(f'{value / 1000:.3g}'):,.0f} t"
         case "$":
             return f"${figures.short_count(value)}" if value >= 100 else f"${value:.2f}"
     return f"{figures.short_count(value)}" if value >= 100 else f"{value:.3g}"

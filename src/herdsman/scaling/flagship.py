@@ -8,8 +8,9 @@ from herdsman.cluster.recipe_file import batch_tokens_for, recipe_text, resized,
 from herdsman.model.count import count_parameters
 from herdsman.model.options import ModelOptions
 from herdsman.options import Options
+from herdsman.scaling.curve import Estimate
 from herdsman.scaling.isoflop import Family
-from herdsman.scaling.law import Estimate, Fit
+from herdsman.scaling.law import Fit
 from herdsman.training.options import PretrainOptions
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from herdsman.errors import InputError
-from herdsman.scaling.law import Estimate
+from herdsman.scaling.curve import Estimate
 from herdsman.scaling.scores import Score
 
 FORECAST = "forecast.json"

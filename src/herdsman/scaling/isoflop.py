@@ -10,6 +10,7 @@ tokens, so no count of parameters enters it; the size that belongs to an optimum
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 
@@ -19,13 +20,15 @@ from herdsman.cluster.recipe_file import batch_tokens_for
 from herdsman.errors import RecipeError
 from herdsman.model.count import count_parameters, model_flops
 from herdsman.model.options import ModelOptions
-from herdsman.scaling.law import LEAST_SIZES, LLAMA3
+from herdsman.scaling.curve import LEAST_SIZES
+from herdsman.scaling.law import LLAMA3
 from herdsman.scaling.options import ScalingOptions
 from herdsman.training.hyperparameters import SCALING_LAW_RUNS, hyperparameters, published_peak
 from herdsman.training.options import Phase, PretrainOptions
 from herdsman.training.parallel.layout import LayoutOptions
 
 WARMUP_SHARE = 0.1  # of the steps, at most: a sweep's smallest runs are shorter than the published warmup
+LEAST_LAYERS = 2  # a single one cannot look up what it has read before, and lies off the curve
 SHAPE_WEIGHT = 0.25  # of the logarithm of depth over width, against that of FLOPs a token
 
 
@@ -43,8 +46,9 @@ class Trial:
 
 @dataclass(frozen=True)
 class Family:
-    """Models like one, larger and smaller: depth and width grow together, the width of a head stays, and so do the
-    ratios of feed-forward to width and of query heads to key-value heads.
+    """Models like one, larger and smaller: depth and width grow together; the ratios of feed-forward to width and of
+    query heads to key-value heads stay. So does the width of a head, down to two key-value heads; models that are
+    narrower still have narrower heads.
 
     Attributes:
         base: the model whose shape is kept.
@@ -65,22 +69,21 @@ class Family:
     def nearest(self, flops_a_token: float) -> ModelOptions:
         """The member whose training takes about so many FLOPs a token, of about the base's depth for its width."""
         shape = self.base.dim / self.base.layers
-        best, least = self._member(1, 1), math.inf
-        for heads in count(1):
-            one, two = (self.flops_a_token(self._member(heads, layers)) for layers in (1, 2))
-            if 2 * one > 3 * flops_a_token and heads > 1:
+        best, least = self.base, math.inf
+        for heads, head_width in self._widths():
+            one, two = (self.flops_a_token(self._member(heads, head_width, layers)) for layers in (1, 2))
+            if 2 * one > 3 * flops_a_token and best is not self.base:
                 break
-            if not self._allowed(heads):
-                continue
-            dim = self._member(heads, 1).dim
+            dim = self._member(heads, head_width, 1).dim
+            lowest = max(LEAST_LAYERS, math.ceil(dim / shape / 2))
+            most = max(LEAST_LAYERS, math.floor(2 * dim / shape))
             fitting = 1 + (flops_a_token - one) / (two - one)  # FLOPs are linear in layers
-            most = max(1.0, 2 * dim / shape)
             for layers in {math.floor(fitting), math.ceil(fitting)}:
-                layers = math.floor(min(max(layers, math.ceil(dim / shape / 2)), most))
+                layers = min(max(layers, lowest), most)
                 miss = abs(math.log((one + (layers - 1) * (two - one)) / flops_a_token))
                 miss += SHAPE_WEIGHT * abs(math.log(dim / layers / shape))
                 if miss < least:
-                    best, least = self._member(heads, layers), miss
+                    best, least = self._member(heads, head_width, layers), miss
         return best
 
     def trial(self, budget: float, tokens: float, batch_tokens: int) -> Trial:
@@ -91,23 +94,23 @@ class Family:
         flops = steps * batch_tokens * self.flops_a_token(model)
         return Trial(budget, model, parameters, steps * batch_tokens, batch_tokens, flops)
 
-    def _allowed(self, heads: int) -> bool:
-        """Widths of less than four groups may have uneven ones, or small models would be too few."""
+    def _widths(self) -> Iterator[tuple[int, int]]:
+        """Numbers of heads and their widths, from the narrowest."""
         group = self.base.heads // self.base.kv_heads
-        return heads < 4 * group or heads % group == 0
+        fewest = min(2 * group, self.base.heads)
+        yield from ((fewest, width) for width in range(2, self.base.head_width, 2))
+        yield from ((heads, self.base.head_width) for heads in count(fewest, group))
 
-    def _member(self, heads: int, layers: int) -> ModelOptions:
+    def _member(self, heads: int, head_width: int, layers: int) -> ModelOptions:
         base = self.base
-        most = max(1, heads * base.kv_heads // base.heads)
-        kv_heads = next(number for number in range(most, 0, -1) if heads % number == 0)
-        dim = 2 * round(heads * base.dim / base.heads / 2)
+        dim = 2 * round(heads * head_width * base.dim / (base.heads * base.head_width) / 2)
         narrower = min(1.0, dim / base.dim)
         update = {
             "layers": layers,
             "dim": dim,
             "heads": heads,
-            "kv_heads": kv_heads,
-            "head_dim": None if dim == heads * base.head_width else base.head_width,
+            "kv_heads": heads * base.kv_heads // base.heads,
+            "head_dim": None if dim == heads * head_width else head_width,
             # Rounding that suits the base would make narrow members' feed-forward layers too wide.
             "ffn_multiple_of": min(base.ffn_multiple_of, 2 ** int(math.log2(max(8, base.ffn_multiple_of * narrower)))),
             "ffn_width": None if base.ffn_width is None else max(1, round(base.ffn_width * dim / base.dim)),

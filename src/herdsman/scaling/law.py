@@ -1,56 +1,26 @@
-"""Scaling laws from training runs: IsoFLOP parabolas, the power law through their minima, and how sure both are.
+"""Scaling laws: the power law through the minima of IsoFLOP curves, and how sure it is.
 
-The method is that of "The Llama 3 Herd of Models", section 3.2.1: among runs of one compute budget, held-out loss over
-the logarithm of training tokens is a parabola; its minimum is the compute-optimal number of tokens; over budgets these
-follow N*(C) = A C^alpha, N being training TOKENS. What the paper does not say: how sure that is. Here the residuals of
-all parabolas are drawn anew, and everything is fitted again. Needs numpy alone.
+Over budgets C the minima follow N*(C) = A C^alpha, N being training TOKENS ("The Llama 3 Herd of Models", section
+3.2.1). What the paper does not say is how sure that is: here the residuals of all curves are drawn anew, and everything
+is fitted again. Needs numpy alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from herdsman.cluster import laws
 from herdsman.errors import InputError
+from herdsman.scaling.curve import Curve, Estimate, Point, Values, design, isoflop_curves, parabolas
 
-Values = NDArray[np.float64]
-
-SAME_BUDGET = 1.1  # runs whose FLOPs differ by less than this factor are of one budget: runs end with a whole step
-LEAST_SIZES = 4  # three for a parabola, and one more that says how well it fits
 LEAST_FOR_FLOOR = 4  # budgets without which a floor of the loss cannot be told from its slope
 RESAMPLES = 1000
 LEVEL = 0.95
 LOSS_EXPONENTS = np.geomspace(0.004, 1.0, 240)
-
-
-@dataclass(frozen=True)
-class Point:
-    """One training run.
-
-    Attributes:
-        flops: spent on training.
-        parameters: of the model; those that the run's FLOPs are reckoned by.
-        tokens: trained on.
-        loss: on held-out text, nats a token.
-    """
-
-    flops: float
-    parameters: float
-    tokens: float
-    loss: float
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value with the ends of its 95% interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -64,46 +34,9 @@ class PowerLaw:
         return float(self.coefficient * x**self.exponent)
 
 
-LLAMA3 = PowerLaw(0.299, 0.537)
+LLAMA3 = PowerLaw(laws.LLAMA3.coefficient, laws.LLAMA3.exponent)
 """Optimal training tokens of FLOPs as published: the legend of figure 3. The text's rounded 0.29 and 0.53 give 10.5T
 tokens for 3.8e25 FLOPs, the legend's 16.3T; the paper prints 16.55T."""
-
-
-@dataclass(frozen=True)
-class Curve:
-    """The runs of one budget, and the parabola curvature * (ln tokens - ln best)^2 + lowest through them.
-
-    Attributes:
-        flops: geometric mean of the runs'.
-        points: by tokens.
-        best_tokens, best_parameters, lowest_loss: at the minimum; its parameters lie between those of the runs.
-        tokens: the same minimum with its interval; None where the curve is not used.
-        problem: why the curve is not used for the law; empty if it is.
-    """
-
-    flops: float
-    points: tuple[Point, ...]
-    curvature: float
-    best_tokens: float
-    best_parameters: float
-    lowest_loss: float
-    tokens: Estimate | None
-    problem: str
-
-    @property
-    def side(self) -> int:
-        """Where the runs must be extended to have the minimum among them: 1 to more tokens, -1 to fewer, 0 nowhere."""
-        losses, tokens = [point.loss for point in self.points], [point.tokens for point in self.points]
-        if not self.curvature > 0:
-            return 1 if losses[-1] < losses[0] else -1
-        return int(self.best_tokens > tokens[-1]) - int(self.best_tokens < tokens[0])
-
-    def as_json(self) -> dict[str, Any]:
-        """Without what could not be fitted, as null: JSON has no NaN."""
-        return {name: None if value != value else value for name, value in asdict(self).items()}
-
-    def __call__(self, tokens: float) -> float:
-        return float(self.curvature * np.log(tokens / self.best_tokens) ** 2 + self.lowest_loss)
 
 
 @dataclass(frozen=True)
@@ -197,7 +130,7 @@ def fit_isoflop(points: Sequence[Point], seed: int = 1, resamples: int = RESAMPL
     Raises:
         InputError: fewer than two budgets have a minimum among their runs.
     """
-    budgets = [_curve(group) for group in _budgets(points)]
+    budgets = isoflop_curves(points)
     used = [curve for curve in budgets if not curve.problem]
     if len(used) < 2:
         told = "; ".join(f"{curve.flops:.3g} FLOPs: {curve.problem}" for curve in budgets if curve.problem)
@@ -208,9 +141,8 @@ def fit_isoflop(points: Sequence[Point], seed: int = 1, resamples: int = RESAMPL
         )
     residuals, fitted = [], []
     for curve in used:
-        design = _design(curve)
         losses = np.array([point.loss for point in curve.points])
-        hat = design @ np.linalg.pinv(design)
+        hat = design(curve) @ np.linalg.pinv(design(curve))
         fitted.append(hat @ losses)
         residuals.append((losses - fitted[-1]) / np.sqrt(1 - np.diag(hat)))
     pool = np.concatenate(residuals)
@@ -220,7 +152,7 @@ def fit_isoflop(points: Sequence[Point], seed: int = 1, resamples: int = RESAMPL
     best, lowest = [], []
     for curve, losses in zip(used, fitted, strict=True):
         drawn = losses + sizes[:, None] * generator.choice(pool - pool.mean(), (resamples, len(losses)))
-        _, ln_tokens, loss = _parabolas(curve, np.vstack([[point.loss for point in curve.points], drawn]))
+        _, ln_tokens, loss = parabolas(curve, np.vstack([[point.loss for point in curve.points], drawn]))
         best.append(ln_tokens)
         lowest.append(loss)
     flops = np.array([curve.flops for curve in used])
@@ -230,56 +162,8 @@ def fit_isoflop(points: Sequence[Point], seed: int = 1, resamples: int = RESAMPL
     best_all, lowest_all = best_all[whole], lowest_all[whole]
     best_all, excess = _widened(flops, best_all, generator)
     sure = {curve.flops: _estimate(np.exp(best_all[:, column])) for column, curve in enumerate(used)}
-    told_curves = [Curve(**{**vars(curve), "tokens": sure.get(curve.flops)}) for curve in budgets]
+    told_curves = [replace(curve, tokens=sure.get(curve.flops)) for curve in budgets]
     return Fit(told_curves, flops, best_all, lowest_all, noise, excess)
-
-
-def isoflop_curve(points: Sequence[Point]) -> Curve:
-    """The parabola through runs of one budget, without an interval."""
-    return _curve(sorted(points, key=lambda point: point.tokens))
-
-
-def _budgets(points: Sequence[Point]) -> list[list[Point]]:
-    groups: list[list[Point]] = []
-    for point in sorted(points, key=lambda point: point.flops):
-        if not groups or point.flops > SAME_BUDGET * groups[-1][0].flops:
-            groups.append([])
-        groups[-1].append(point)
-    return [sorted(group, key=lambda point: point.tokens) for group in groups]
-
-
-def _curve(points: Sequence[Point]) -> Curve:
-    flops = float(np.exp(np.mean([np.log(point.flops) for point in points])))
-    tokens = [point.tokens for point in points]
-    curve = Curve(flops, tuple(points), np.nan, np.nan, np.nan, np.nan, None, "")
-    if len(set(tokens)) < LEAST_SIZES:
-        return Curve(**{**vars(curve), "problem": f"it has {len(set(tokens))} sizes, a parabola needs {LEAST_SIZES}"})
-    curvatures, ln_best, lowest = _parabolas(curve, np.array([[point.loss for point in points]]))
-    curvature, best = float(curvatures[0]), float(np.exp(ln_best[0]))
-    problem = ""
-    if not curvature > 0:
-        problem = "the losses have no minimum"
-    elif best < tokens[0]:
-        problem = f"the minimum lies below {tokens[0]:.3g} tokens: larger models are missing"
-    elif best > tokens[-1]:
-        problem = f"the minimum lies above {tokens[-1]:.3g} tokens: smaller models are missing"
-    parameters = float(np.exp(np.interp(np.log(best), np.log(tokens), [np.log(p.parameters) for p in points])))
-    return Curve(flops, tuple(points), curvature, best, parameters, float(lowest[0]), None, problem)
-
-
-def _design(curve: Curve) -> Values:
-    x = np.log([point.tokens for point in curve.points])
-    x = x - x.mean()
-    return np.stack([x**2, x, np.ones_like(x)], axis=1)
-
-
-def _parabolas(curve: Curve, losses: Values) -> tuple[Values, Values, Values]:
-    """Curvature, ln tokens at the minimum (NaN where there is none) and loss there, of losses [draws, runs]."""
-    a, b, c = np.linalg.pinv(_design(curve)) @ losses.T
-    middle = np.mean(np.log([point.tokens for point in curve.points]))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        lowest = np.where(a > 0, -b / (2 * a), np.nan)
-    return a, lowest + middle, c + b * lowest / 2
 
 
 def _line(x: Values, y: Values) -> tuple[Values, Values]:

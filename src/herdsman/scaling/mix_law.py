@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from herdsman.errors import InputError
-from herdsman.scaling.law import Estimate
+from herdsman.scaling.curve import Estimate
 
 RESAMPLES, SEED = 1_000, 0
 FLOORS = np.linspace(0.0, 0.95, 20)  # c_i, as a share of the lowest loss that was seen

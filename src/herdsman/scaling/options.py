@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from herdsman.options import Options
 from herdsman.scaling.mix_options import MixSearchOptions
@@ -50,6 +50,12 @@ class ScalingOptions(Options):
     )
     mix: MixSearchOptions = Field(MixSearchOptions(), description="The search for a better mix: `herdsman mix`.")
     probe: ProbeOptions = Field(ProbeOptions(), description="The value of a data set: `herdsman probe`.")
+
+    @model_validator(mode="after")
+    def _check_lies_beyond(self) -> ScalingOptions:
+        if self.check_budget is not None and self.check_budget < 1.2 * self.budgets[-1]:
+            raise ValueError(f"check_budget ({self.check_budget:g}) must lie above all budgets by at least a fifth")
+        return self
 
     @field_validator("budgets")
     @classmethod

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from herdsman.errors import InputError
-from herdsman.scaling.law import Point
+from herdsman.scaling.curve import Point
 
 COLUMNS = ("flops", "parameters", "tokens", "loss")
 HELP = "give flops, loss, and parameters, tokens or both; flops may be left out where both are there"

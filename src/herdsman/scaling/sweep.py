@@ -12,14 +12,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from herdsman.errors import InputError
 from herdsman.files import read_json, write_json
 from herdsman.model.options import ModelOptions
+from herdsman.scaling.curve import Curve, Point, isoflop_curve
 from herdsman.scaling.isoflop import Family, Trial, grid, next_trial, schedule_of
-from herdsman.scaling.law import Curve, Fit, Point, fit_isoflop, isoflop_curve
+from herdsman.scaling.law import Fit, fit_isoflop
 from herdsman.scaling.options import ScalingOptions
 from herdsman.scaling.runs import STAGE, Run
 from herdsman.training.options import PretrainOptions
@@ -49,7 +51,7 @@ class Sweep:
         """Of the runs."""
         return self.root / FOLDER / "runs"
 
-    @property
+    @cached_property
     def family(self) -> Family:
         rows = read_json(self.root / "tokenizer" / MANIFEST)["counts"]["rows"]
         return Family(self.model, rows, self.pretrain.phases[0].sequence_length)
