@@ -90,6 +90,8 @@ def probe(
         plain = [Run("", model, shortened, read, seed + number, flops) for number in range(options.seeds)]
         runs[kind] = [replace(run, name=f"{kind}-{run.seed}-{run.fingerprint[:8]}") for run in plain]
     all_runs = [run for both in zip(*runs.values(), strict=True) for run in both]
+    if not given:  # the first run trains up to the checkpoint as well
+        all_runs[0] = replace(all_runs[0], flops=flops * all_runs[0].tokens / shortened.phases[-1].tokens)
     progress.line(
         f"{len(all_runs)} annealings of {shortened.phases[-1].tokens:,} tokens after {begin:,}, {processes} at once"
     )
