@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from herdsman.cluster.plan import plan
+from herdsman.cluster.plan import Plan
 from herdsman.errors import RecipeError
+from herdsman.planning import machine_for, plan_recipe
 from herdsman.recipe import Recipe, load_recipe
 from herdsman.release.journey import STAGES
 from herdsman.stages import JOURNEY, STAGE_NAMES, fingerprints
@@ -24,8 +25,8 @@ PRESETS = {  # exact parameters and tokens; tokens are whole steps of the publis
 }
 
 
-def plan_of(recipe: Recipe):
-    return plan(recipe.model, recipe.tokenizer.vocab_size, recipe.pretrain)
+def plan_of(recipe: Recipe) -> Plan:
+    return plan_recipe(recipe, *machine_for(recipe, None, None))
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -34,17 +35,23 @@ def test_presets_have_the_published_sizes(name: str) -> None:
     result = plan_of(recipe)
     parameters, tokens = PRESETS[name]
     assert recipe.name == name
-    assert result.vocab_size == 128_256
-    assert result.parameters.total == parameters
-    assert result.tokens == pytest.approx(tokens, rel=1e-4)
-    assert result.tokens == sum(phase.tokens for phase in result.phases)
+    assert result.chapters["model"]["vocabulary"].value == 128_256
+    assert result.chapters["model"]["total"].value == parameters
+    assert result.chapters["compute"]["tokens"].value == pytest.approx(tokens, rel=1e-4)
+    assert result.chapters["compute"]["tokens"].value == sum(phase.tokens.value for phase in result.phases)
+
+
+@pytest.mark.parametrize("name", ["100m", *PRESETS])
+def test_presets_fit_the_machines_they_are_laid_out_for(name: str) -> None:
+    assert plan_of(load_recipe(ROOT / "recipes" / f"{name}.toml")).warnings == []
 
 
 def test_405b_takes_the_published_flops() -> None:
     result = plan_of(load_recipe(ROOT / "recipes" / "405b.toml"))
-    assert result.flops_6nd == pytest.approx(3.8e25, rel=2e-3)
-    assert result.flops > result.flops_6nd
-    assert sum(phase.most_tokens for phase in result.phases) == 6 * 66_666_666_666
+    compute = result.chapters["compute"]
+    assert compute["flops_6nd"].value == pytest.approx(3.8e25, rel=2e-3)
+    assert compute["flops_causal"].value > compute["flops_6nd"].value
+    assert compute["tokens"].high - compute["tokens"].value == 6 * 66_666_666_666
     assert result.rates.by_size == ()
 
 
@@ -54,7 +61,7 @@ def test_rates_by_size_are_those_of_the_published_recipes() -> None:
         recipe = load_recipe(ROOT / "recipes" / f"{name}.toml")
         names = ("peak_learning_rate", "final_learning_rate", "warmup_steps")
         silent = recipe.pretrain.model_copy(update=dict.fromkeys(names))
-        rates = plan(recipe.model, recipe.tokenizer.vocab_size, silent).rates
+        rates = plan_of(recipe.model_copy(update={"pretrain": silent})).rates
         assert rates.by_size == names
         assert [getattr(rates, key) for key in names] == pytest.approx([getattr(recipe.pretrain, key) for key in names])
 
