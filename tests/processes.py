@@ -46,6 +46,9 @@ CONTEXT.set_forkserver_preload(
     ]
 )
 LAST_WORDS_SECONDS = 2.0
+# Starting a process asks all others of this one whether they have ended, and an exit code can be read only once: two
+# threads that do so together would find 255.
+_REAPING = threading.Lock()
 
 
 class RankError(AssertionError):
@@ -72,7 +75,8 @@ def run(function: Callable[..., Any], world: int, *args: Any, timeout_seconds: f
             for rank in range(world):
                 ours, theirs = CONTEXT.Pipe(duplex=False)
                 process = CONTEXT.Process(target=_rank, args=(rank, world, folder, timeout_seconds, call, theirs))
-                process.start()
+                with _REAPING:
+                    process.start()
                 theirs.close()  # so that a dead rank reads as the end of its pipe
                 ranks.append(process)
                 pipes.append(ours)
@@ -80,7 +84,7 @@ def run(function: Callable[..., Any], world: int, *args: Any, timeout_seconds: f
         finally:
             for process in ranks:
                 process.kill()
-                process.join()
+                _reap(process)
 
 
 def _results(ranks: list[Any], pipes: list[Connection], folder: Path, timeout_seconds: float) -> list[Any]:
@@ -95,13 +99,20 @@ def _results(ranks: list[Any], pipes: list[Connection], folder: Path, timeout_se
             try:
                 failed, results[rank] = pickle.loads(pipes[rank].recv_bytes())
             except EOFError:
-                ranks[rank].join()
+                _reap(ranks[rank])
                 raise RankError(f"rank {rank} died with exit code {ranks[rank].exitcode}") from None
             if failed:
                 raise RankError(f"rank {rank} of {len(ranks)} raised\n{results[rank]}")
     for process in ranks:
-        process.join()
+        _reap(process)
     return [results[rank] for rank in range(len(ranks))]
+
+
+def _reap(process: Any) -> None:
+    """Waits for its end, and leaves its exit code to be asked for."""
+    wait([process.sentinel])
+    with _REAPING:
+        process.join()
 
 
 def _rank(rank: int, world: int, folder: str, timeout_seconds: float, call: bytes, pipe: Connection) -> None:
