@@ -87,7 +87,7 @@ def test_models_at_chance_leave_the_accuracy_open() -> None:
         for n, flops in enumerate((1e13, 3e13, 1e14, 3e14, 1e15))
     ]
     found = forecast(scores, 1e17)
-    assert not found.above_chance
+    assert not found.rises
     assert found.accuracy is not None
     assert found.accuracy.low < 0.3
     assert found.accuracy.high > 0.8
@@ -109,14 +109,16 @@ def test_scatter_beyond_the_binomial_widens_the_interval() -> None:
     assert other.high - other.low > 1.5 * (one.high - one.low)
 
 
-def test_the_largest_model_is_forecast_from_the_others() -> None:
+def test_the_largest_model_is_forecast_from_smaller_ones() -> None:
     scores = simulated(np.random.default_rng(0), BUDGETS, LLAMA_2)
     tried = backtest(scores)
     assert tried is not None
     last, found = tried
-    assert last is scores[-1]
-    assert found == forecast(scores[:-1], last.flops)
+    assert last is scores[9]  # the largest compute-optimal one
+    assert found == forecast(scores[:9], last.flops)
     assert backtest(scores[:4]) is None
+    beside = Score(**{**vars(last), "flops": 1.01 * last.flops, "optimal": False})
+    assert backtest([*scores, beside]) == tried  # others of its budget are no help
 
 
 def test_too_few_points_are_refused() -> None:

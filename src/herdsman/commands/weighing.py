@@ -51,7 +51,7 @@ def forecast(
     table = Table("benchmark", "nats a character", "accuracy", "chance", "", box=None, pad_edge=False)
     for entry in record["forecasts"]:
         accuracy = entry["accuracy"]
-        note = "" if accuracy is None or entry["above_chance"] else "no model is above chance: accuracy is open"
+        note = "" if accuracy is None or entry["rises"] else "accuracy does not rise yet, where it will is open"
         table.add_row(
             entry["benchmark"], _estimate(entry["nats_per_character"]), _estimate(accuracy) if accuracy else "",
             f"{entry['chance']:.3f}" if accuracy else "", note,

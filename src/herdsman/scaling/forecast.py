@@ -2,13 +2,13 @@
 
 1. Of compute-optimal scaling-law models: the negative log-likelihood per character of the right answers is a straight
    line in the logarithm of the training FLOPs.
-2. Of these and any larger models at hand: accuracy is a sigmoid of that likelihood, from chance up to 1.
+2. Of these and any other models at hand: accuracy is a sigmoid of that likelihood, from about chance up to about 1.
 
 There are few points, and the forecast lies orders of magnitude beyond them, so the intervals are those of few points.
 Step 1 draws lines from the t distribution of its least squares and adds the scatter of a further model. Step 2 draws
 sigmoids by their likelihood over a grid, the counts of right answers taken as binomial with the scatter that is found
-around the sigmoid on top. Resampling five to ten points would claim to know more than they tell. Where no model is
-above chance, the grid says so: the interval of the accuracy is nearly all there is.
+around the sigmoid on top. Resampling five to ten points would claim to know more than they tell. Where accuracy does
+not rise yet, it cannot be told where it will, and the interval is wide.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from herdsman.errors import InputError
-from herdsman.scaling.curve import Estimate
+from herdsman.scaling.curve import SAME_BUDGET, Estimate
 from herdsman.scaling.scores import Score
 
 FORECAST = "forecast.json"
 LEVEL, DRAWS, SEED = 0.95, 4_000, 0
-GRID, CEILINGS = 60, 5
-LEAST_CEILING = 0.9
+GRID = 40  # midpoints and widths
+CEILINGS = (0.9, 0.95, 1.0)  # a perfect model meets questions that are labelled wrongly
+FLOORS = (-2, -1, 0, 1, 2)  # standard errors of guessing, with a normal distribution's weights
+RISES = 3.0  # by how much a sigmoid's log-likelihood must be above a constant's: 95% of chi-squared, 2 degrees, halved
 EXCLUDED = 15.0  # this far below the highest log-likelihood
 LEAST_POINTS = 4  # of each step: two make a line, and the scatter around it needs some more
 Floats = NDArray[np.float64]
@@ -37,16 +39,23 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Sigmoid:
-    """Accuracy by likelihood: `chance + (ceiling - chance) / (1 + exp((nats - midpoint) / width))`.
+    """Accuracy by likelihood: `floor + (ceiling - floor) / (1 + exp((nats - midpoint) / width))`.
 
     Attributes:
         midpoint, width: in nats per character.
-        ceiling: accuracy of a perfect model; below 1 where answers are ambiguous or labelled wrongly.
+        ceiling: accuracy of a perfect model.
+        floor: of one that guesses; all models meet the same questions, so luck with them is common to all.
     """
 
     midpoint: float
     width: float
     ceiling: float
+    floor: float
+
+    def __call__(self, nats: Floats) -> Floats:
+        """Accuracy at these nats per character."""
+        found: Floats = _accuracy(nats, self.midpoint, self.width, self.ceiling, self.floor)
+        return found
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,7 @@ class Forecast:
     Attributes:
         intercept, slope: nats per character are `intercept + slope * log10(flops)`.
         sigmoid, accuracy: None where fewer than `LEAST_POINTS` models have an accuracy.
-        above_chance: whether any model that it is fitted on clearly beats guessing.
+        rises: whether the models' accuracies clearly rise with their likelihood; if not, where they will is open.
     """
 
     benchmark: str
@@ -67,7 +76,7 @@ class Forecast:
     chance: float
     sigmoid: Sigmoid | None
     accuracy: Estimate | None
-    above_chance: bool
+    rises: bool
 
 
 def forecast(scores: Sequence[Score], flops: float, seed: int = SEED) -> Forecast:
@@ -94,20 +103,19 @@ def forecast(scores: Sequence[Score], flops: float, seed: int = SEED) -> Forecas
     likelihood = _estimate(float(intercept + slope * np.log10(flops)), drawn)
     known = [score for score in scores if score.accuracy is not None]
     chance = fmean(score.chance for score in known) if known else 0.0
-    sigmoid = accuracy = None
+    sigmoid, accuracy, rises = None, None, False
     if len(known) >= LEAST_POINTS:
-        sigmoid, accuracy = _sigmoid(known, chance, likelihood.value, drawn, draw)
-    above = any(_clearly_above(score) for score in known)
-    return Forecast(name, flops, float(intercept), float(slope), likelihood, chance, sigmoid, accuracy, above)
+        sigmoid, accuracy, rises = _sigmoid(known, chance, likelihood.value, drawn, draw)
+    return Forecast(name, flops, float(intercept), float(slope), likelihood, chance, sigmoid, accuracy, rises)
 
 
 def backtest(scores: Sequence[Score], seed: int = SEED) -> tuple[Score, Forecast] | None:
-    """The forecast of the model with the most compute from all that have less; None if these are too few."""
-    last = max(scores, key=lambda score: score.flops)
-    before = [score for score in scores if score.flops < last.flops]
-    if sum(score.optimal for score in before) < LEAST_POINTS or len({s.flops for s in before if s.optimal}) < 2:
-        return None
-    return last, forecast(before, last.flops, seed)
+    """The forecast of the compute-optimal model with the most compute from all models of less; None if these are too
+    few."""
+    last = max((score for score in scores if score.optimal), key=lambda score: score.flops)
+    before = [score for score in scores if score.flops * SAME_BUDGET < last.flops]
+    optimal = [score.flops for score in before if score.optimal]
+    return (last, forecast(before, last.flops, seed)) if len(set(optimal)) >= LEAST_POINTS else None
 
 
 def make_record(scores: Sequence[Score], flops: float, before_run: bool, now: datetime | None = None) -> dict[str, Any]:
@@ -146,24 +154,18 @@ def _line(x: Floats, y: Floats, at: float, draw: np.random.Generator) -> tuple[F
     return best, there @ best + spread * draw.standard_t(freedom, DRAWS)
 
 
-def expected_accuracy(nats: Floats, chance: float, sigmoid: Sigmoid) -> Floats:
-    """Accuracy at these nats per character."""
-    found: Floats = _accuracy(nats, chance, sigmoid.midpoint, sigmoid.width, sigmoid.ceiling)
-    return found
-
-
-def _accuracy(nats: Any, chance: float, midpoint: Any, width: Any, ceiling: Any) -> Any:
-    return chance + (ceiling - chance) / (1 + np.exp(np.clip((nats - midpoint) / width, -60, 60)))
+def _accuracy(nats: Any, midpoint: Any, width: Any, ceiling: Any, floor: Any) -> Any:
+    return floor + (ceiling - floor) / (1 + np.exp(np.clip((nats - midpoint) / width, -60, 60)))
 
 
 def _sigmoid(
     scores: Sequence[Score], chance: float, at: float, drawn: Floats, draw: np.random.Generator
-) -> tuple[Sigmoid, Estimate]:
-    """The likeliest sigmoid, and the forecast of a further measurement of accuracy.
+) -> tuple[Sigmoid, Estimate, bool]:
+    """The likeliest sigmoid, the forecast of a further measurement of accuracy, and whether accuracy rises.
 
     What is thought possible beforehand: midpoints from 0, where every answer is certain, to the worst model's
     likelihood; widths from a hundredth of the distance that points and forecast cover to ten times as much, each factor
-    alike; ceilings from `LEAST_CEILING` to 1.
+    alike; `CEILINGS`; and floors about chance, see `FLOORS`.
 
     Args:
         at: forecast nats per character.
@@ -173,41 +175,44 @@ def _sigmoid(
     asked = np.array([score.questions for score in scores], float)
     right = np.array([score.accuracy for score in scores], float) * asked
     distance = max(float(max(nats.max(), at) - min(nats.min(), at)), 1e-6)
+    error = (chance * (1 - chance) / asked.mean()) ** 0.5
     axes = [
         np.linspace(0, nats.max() + distance / 10, GRID),
         np.geomspace(distance / 100, 10 * distance, GRID),
-        np.linspace(LEAST_CEILING, 1, CEILINGS),
+        np.array(CEILINGS),
+        chance + error * np.array(FLOORS),
     ]
+    beforehand = -np.square(FLOORS) / 2
     freedom = max(len(scores) - 2, 1)
     for _ in range(3):  # each time only over the part that is not all but excluded
         grid = np.meshgrid(*axes, indexing="ij", sparse=True)
-        expected = _accuracy(nats, chance, *(axis[..., None] for axis in grid)).clip(1e-9, 1 - 1e-9)
-        likelihood = (right * np.log(expected) + (asked - right) * np.log(1 - expected)).sum(-1)
+        expected = _accuracy(nats, *(axis[..., None] for axis in grid)).clip(1e-9, 1 - 1e-9)
+        likelihood = _likelihood(right, asked, expected) + beforehand
         top = np.unravel_index(likelihood.argmax(), likelihood.shape)
         best = expected[top]
         scatter = max(1.0, float(((right - asked * best) ** 2 / (asked * best * (1 - best))).sum()) / freedom)
         below = (likelihood.max() - likelihood) / scatter
-        possible = [np.flatnonzero((below < EXCLUDED).any(tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-        ends = [
-            (axis[max(0, inside[0] - 1)], axis[min(len(axis) - 1, inside[-1] + 1)])
-            for axis, inside in zip(axes, possible, strict=True)
-        ]
-        likeliest = Sigmoid(*(float(axis[place]) for axis, place in zip(axes, top, strict=True)))
-        drawn_from = axes
-        axes = [np.linspace(*ends[0], GRID), np.geomspace(*ends[1], GRID), axes[2]]
+        tried = axes
+        ends = []
+        for number in range(2):
+            inside = np.flatnonzero((below < EXCLUDED).any(tuple({0, 1, 2, 3} - {number})))
+            ends.append((axes[number][max(0, inside[0] - 1)], axes[number][min(GRID - 1, inside[-1] + 1)]))
+        axes = [np.linspace(*ends[0], GRID), np.geomspace(*ends[1], GRID), *axes[2:]]
+    likeliest = Sigmoid(*(float(axis[place]) for axis, place in zip(tried, top, strict=True)))
     # A scatter that had to be estimated makes the tails those of a t distribution.
     weights = np.exp(-below) if scatter == 1 else (1 + 2 * below / freedom) ** (-(freedom + 2) / 2)
     chosen = np.unravel_index(draw.choice(weights.size, DRAWS, p=weights.ravel() / weights.sum()), weights.shape)
-    truth = _accuracy(drawn, chance, *(axis[place] for axis, place in zip(drawn_from, chosen, strict=True)))
+    truth = _accuracy(drawn, *(axis[place] for axis, place in zip(tried, chosen, strict=True)))
     noise = np.sqrt(scatter * truth * (1 - truth) / asked.mean()) * draw.standard_normal(DRAWS)
-    value = float(_accuracy(at, chance, likeliest.midpoint, likeliest.width, likeliest.ceiling))
-    return likeliest, _estimate(value, (truth + noise).clip(0, 1))
+    constant = np.full(len(nats), (right.sum() / asked.sum()).clip(1e-9, 1 - 1e-9))
+    rises = _likelihood(right, asked, best) - _likelihood(right, asked, constant) > RISES * scatter
+    return likeliest, _estimate(float(likeliest(np.array(at))), (truth + noise).clip(0, 1)), bool(rises)
 
 
-def _clearly_above(score: Score) -> bool:
-    """By more than two standard errors of guessing."""
-    assert score.accuracy is not None
-    return score.accuracy > score.chance + 2 * (score.chance * (1 - score.chance) / score.questions) ** 0.5
+def _likelihood(right: Floats, asked: Floats, expected: Floats) -> Floats:
+    """Log-likelihood of the counts of right answers, [..., models] -> [...]."""
+    found: Floats = (right * np.log(expected) + (asked - right) * np.log(1 - expected)).sum(-1)
+    return found
 
 
 def _estimate(value: float, drawn: Floats) -> Estimate:

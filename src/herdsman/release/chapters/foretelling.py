@@ -12,7 +12,7 @@ from herdsman.files import read_json
 from herdsman.release import figures
 from herdsman.release.blocks import Block, Chapter, Chart, Code, Prose, Section, Table
 from herdsman.release.charts import Line, LineChart, draw
-from herdsman.scaling.forecast import FORECAST, Sigmoid, expected_accuracy
+from herdsman.scaling.forecast import FORECAST, Sigmoid
 from herdsman.scaling.scores import Score, evaluated
 from herdsman.scaling.sweep import FOLDER
 
@@ -88,7 +88,7 @@ def _sigmoid_chart(name: str, entry: Mapping[str, Any], points: Sequence[Score],
     known = [point for point in points if point.accuracy is not None]
     at = [entry["nats_per_character"]["value"], *(point.nats_per_character for point in known)]
     x = np.linspace(min(at), max(at), DRAWN)
-    curve = expected_accuracy(x, entry["chance"], Sigmoid(**entry["sigmoid"])).tolist()
+    curve = Sigmoid(**entry["sigmoid"])(x).tolist()
     lines = [
         Line("sigmoid", x.tolist(), curve, "grass"),
         Line("models", [p.nats_per_character for p in known], [float(p.accuracy or 0) for p in known], "sky", "points"),
@@ -100,12 +100,10 @@ def _sigmoid_chart(name: str, entry: Mapping[str, Any], points: Sequence[Score],
 
 
 def _accuracy_caption(entry: Mapping[str, Any]) -> str:
-    if entry["above_chance"]:
-        return f"Guessing would be right {figures.percent(entry['chance'])} of the time."
-    return (
-        f"No model is clearly above the {figures.percent(entry['chance'])} of guessing, so where accuracy begins to "
-        "rise is open."
-    )
+    guessing = f"Guessing would be right {figures.percent(entry['chance'])} of the time."
+    if entry["rises"]:
+        return guessing
+    return guessing + " The models' accuracies do not clearly rise, so where they will is open."
 
 
 def _mix(root: Path) -> Chapter | None:
