@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
-from herdsman.cluster.hardware import THIS, Hardware, list_hardware, load_hardware
+from herdsman.cluster.hardware import THIS, Hardware, hardware_of, list_hardware, load_hardware
 from herdsman.cluster.laws import LLAMA3, read_law
 from herdsman.cluster.layouts import Search, search
 from herdsman.cluster.phase_layouts import job_of, lay_out_phases, main_phase
@@ -52,17 +52,16 @@ def present_hardware(machine: MachineOptions) -> Hardware:
     device = "cuda" if name else "cpu"
     if THIS in list_hardware() and load_hardware(THIS).device == device:
         return load_hardware(THIS)
-    known = [each for each in list_hardware() if name and all(part in name for part in each.split("-"))]
-    return load_hardware(known[0] if known else "cpu")
+    return (name and hardware_of(name)) or load_hardware("cpu")
 
 
 def _gpu_name() -> str | None:
-    """Of the first GPU, in small letters without spaces; asked of the driver, for torch would take memory of it."""
+    """Of the first GPU; asked of the driver, for torch would take memory of it."""
     if not shutil.which("nvidia-smi"):
         return None
     asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     found = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.splitlines()
-    return found[0].lower().replace(" ", "") if found else None
+    return found[0] if found else None
 
 
 def ask(

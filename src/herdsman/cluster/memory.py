@@ -66,11 +66,11 @@ def block_bytes(job: Job, layout: Layout, hardware: Hardware) -> float:
         return residual
     if job.recompute == "none":
         return kept_bytes(job, layout, hardware)
-    # Results of products and of communication: the two gathered inputs, and what the two last matrices give.
+    # Results of products and of reductions: what the two last matrices give is whole before it is reduced.
     products = each * (s.queries + 2 * s.keys + 2 * s.ffn) / tensor + 2 * each * s.dim
     attention = each * s.queries / tensor if hardware.device == "cuda" else 0  # tiled attention is computed again
-    communicated = 2 * each * s.dim * (1 + 1 / tensor) if tensor > 1 else 0
-    return residual + products + attention + communicated
+    reduced = 2 * each * s.dim / tensor if tensor > 1 else 0
+    return residual + products + attention + reduced
 
 
 def kept_bytes(job: Job, layout: Layout, hardware: Hardware) -> float:

@@ -194,8 +194,9 @@ def _phase(
     layout.check(model, [phase.sequence_length])
     job = job_of(phase, pretrain, model, vocab_size, hardware)
     step, memory = estimate_step(job, layout, hardware), estimate_memory(job, layout, hardware)
-    least, most = spread(hardware)
-    peak = hardware.peaks[hardware.resolve(pretrain.precision)]
+    precision = hardware.resolve(pretrain.precision)
+    least, most = spread(hardware, precision)
+    peak = hardware.peaks[precision]
     least, most = least * peak.value / peak.high, most * peak.value / peak.low
 
     def seconds(value: float) -> Figure:

@@ -30,9 +30,10 @@ SPREAD: dict[str, tuple[float, float]] = {
     "bfloat16": (0.77, 1.43),
     "float8": (0.81, 1.91),
 }
-"""Published seconds over estimated ones on H100s, from the fastest software (NVIDIA's) to the slowest (torchtitan's, on
-GPUs held at 500 W): how far a run on hardware that is not calibrated may come out. `published.check` prints them."""
-CALIBRATED_SPREAD = (0.85, 1.2)  # of what the calibrated machine itself then measured, see docs/plan_layouts.md
+"""Published seconds over estimated ones on H100, H200 and B200, from the fastest software (NVIDIA's) to the slowest
+(torchtitan's, on GPUs held at 500 W): how far a run on hardware that is not calibrated may come out. `published.check`
+prints them, and slower ones still: torchtitan's long sequences over context ranks."""
+CALIBRATED_SPREAD = (0.83, 1.2)  # of what the calibrated machine itself then measured, see docs/plan_layouts.md
 EXPOSED = 0.5  # of what goes from stage to stage: assumed; the rest hides behind work
 
 
@@ -112,14 +113,16 @@ def _block(job: Job, layout: Layout, hardware: Hardware, share: Share) -> dict[s
         "elementwise": moved * (1.0 if job.recompute == "none" else 4 / 3) / hardware.elementwise_rate,
         "overhead": start.value * again if start else 0.0,
     }
+    gathered_again = full or (job.recompute == "selective" and job.trainer == "herdsman")
     if tensor > 1:
-        # Gathered before and reduced after attention and feed-forward, in both directions; all but the last again.
-        collectives = 11 if full else 8
+        # Gathered before and reduced after attention and feed-forward, in both directions; fully, all but the last
+        # again, selectively the two gatherings.
+        collectives = 11 if full else 10 if gathered_again else 8
         moved = collectives * tokens * s.dim * each * (tensor - 1) / tensor
         seconds["tensor"] = moved / hardware.bandwidth(tensor)
     if layout.context > 1:
         # Keys and values gathered, their gradients reduced in float32.
-        width = 2 * s.keys / tensor * (each * (2 if full else 1) + 4)
+        width = 2 * s.keys / tensor * (each * (2 if gathered_again else 1) + 4)
         seconds["context"] = tokens * (layout.context - 1) * width / hardware.bandwidth(tensor * layout.context)
     return seconds
 

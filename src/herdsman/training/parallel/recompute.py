@@ -20,16 +20,16 @@ _KEPT = {
     "torch_attn::_varlen_attn",
     "flex_attention",
     "_c10d_functional::reduce_scatter_tensor",
-    "_c10d_functional::all_gather_into_tensor",
 }
 """By name, for torch only knows some of them once the module is imported that defines them."""
 
 
 def recompute(block: nn.Module, what: Recompute) -> None:
-    """Makes a block compute again `full`y, or `selective`ly: all but matrix products, attention and communication.
+    """Makes a block compute again `full`y, or `selective`ly: all but matrix products, attention and reductions.
 
     Selectively, what is computed again is cheap (norms, rotations, SwiGLU), but for the CPU's tiled attention, which is
-    no single operation; fully, a block keeps its input alone.
+    no single operation; fully, a block keeps its input alone. What was gathered from other ranks is gathered again in
+    both: kept whole on every rank, it would take more than selecting saves.
     """
     if what == "none":
         return
