@@ -68,7 +68,7 @@ def _curves(curves: Sequence[Mapping[str, Any]]) -> LineChart:
         lines.append(Line(label, x, [point["loss"] for point in points], colour, "points"))
     return LineChart(
         "Held-out loss of models trained with the same compute, by training tokens, with parabolas",
-        "training tokens: larger models to the left, smaller ones to the right",
+        "training tokens",
         "held-out loss, nats a token",
         tuple(lines),
         log_x=True,
