@@ -53,6 +53,16 @@ def test_a_recipe_for_a_budget_can_be_planned_again(herdsman: Herdsman, tmp_path
     assert again["warnings"] == []
 
 
+@pytest.mark.parametrize("place", [".", "/dev/null", "a file/mine.toml"])
+def test_a_result_goes_to_a_file_or_nowhere(place: str, herdsman: Herdsman, tmp_path: Path) -> None:
+    (tmp_path / "a file").touch()
+    wanted = ("plan", RECIPES / "8b.toml", "--gpus", 8, "--days", 1, "--out", tmp_path / place)
+    result = herdsman(*wanted)
+    assert result.returncode == 2
+    assert "is not a f" in result.stderr
+    assert Path("/dev/null").is_char_device()
+
+
 def test_layouts(herdsman: Herdsman, tmp_path: Path) -> None:
     made = tmp_path / "made.toml"
     said = herdsman("plan", RECIPES / "405b.toml", "--gpus", 8192, "--layouts", "--out", made).stdout

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from herdsman.commands.shared import JsonOption, WorkspaceArgument, existing, out
+from herdsman.commands.shared import JsonOption, WorkspaceArgument, existing, file_to_write, out
 from herdsman.workspace import STARTED
 
 
@@ -67,7 +67,10 @@ def status(workspace: WorkspaceArgument, json_: JsonOption = False) -> None:
 
 def report(
     workspace: WorkspaceArgument,
-    to: Annotated[Path | None, typer.Option(help="Where to write the page; WORKSPACE/report.html if left out.")] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(callback=file_to_write, help="Where to write the page; WORKSPACE/report.html if left out."),
+    ] = None,
 ) -> None:
     """Write the report: one self-contained HTML page, of everything that is done so far."""
     from herdsman.release.report import write_report

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from herdsman.commands.shared import JsonOption, SetOption, out
+from herdsman.commands.shared import JsonOption, SetOption, file_to_write, out
 from herdsman.errors import RecipeError
 from herdsman.files import write_text
 
@@ -42,7 +42,10 @@ def plan(
     law: Annotated[
         Path | None, typer.Option(help="Scaling law of your own sweep (scaling/law.json), instead of Llama 3's.")
     ] = None,
-    to: Annotated[Path | None, typer.Option("--out", help="Write the recipe of --days or --match here.")] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--out", callback=file_to_write, help="Write the recipe of --days, --match or --layouts here."),
+    ] = None,
     layouts: Annotated[bool, typer.Option("--layouts", help="Compare parallel layouts.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Predict published runs, and compare.")] = False,
     calibrate: Annotated[bool, typer.Option("--calibrate", help="Measure this machine; plans then know it.")] = False,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from herdsman.commands.shared import JsonOption, SetOption, fail, out
+from herdsman.commands.shared import JsonOption, SetOption, fail, file_to_write, out
 from herdsman.errors import RecipeError
 from herdsman.progress import Progress
 from herdsman.recipe import Recipe, load_recipe
@@ -36,7 +36,10 @@ def scale(
     budget: Annotated[
         float | None, typer.Option(min=1, help="FLOPs of the model wanted: its size and tokens, and its recipe.")
     ] = None,
-    to: Annotated[Path | None, typer.Option(help="Where to write that recipe; WORKSPACE/scaling if left out.")] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(callback=file_to_write, help="Where to write that recipe; WORKSPACE/scaling if left out."),
+    ] = None,
     processes: ProcessesOption = None,
     json_: JsonOption = False,
     set: SetOption = None,

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 from rich.console import Console
 
-from herdsman.errors import WorkspaceError
+from herdsman.errors import InputError, WorkspaceError
 from herdsman.workspace import Workspace
 
 # A table in a pipe or a file must not be cut at some terminal's width.
@@ -39,6 +39,22 @@ def existing(root: Path) -> Workspace:
             "there is no herd here", where=root, do="raise one first: herdsman raise recipes/tiny.toml"
         )
     return Workspace(root)
+
+
+def file_to_write(path: Path | None) -> Path | None:
+    """Checks the file that the user named for a result, before there is one: an option's callback.
+
+    Raises:
+        InputError: no file can be there.
+    """
+    if path is None:
+        return None
+    if path.exists() and not path.is_file():
+        raise InputError("is there already and is not a file", where=path, do="name a file")
+    for folder in path.parents:
+        if folder.exists() and not folder.is_dir():
+            raise InputError("is not a folder", where=folder, do=f"choose another place than {path}")
+    return path
 
 
 def fail(sentence: str, status: int) -> NoReturn:
