@@ -85,6 +85,8 @@ def shown(value: float, unit: str) -> str:
             return figures.grams(1000 * value) if value < 1e6 else f"{float(f'{value / 1000:.3g}'):,.0f} t"
         case "$":
             return f"${figures.short_count(value)}" if value >= 100 else f"${value:.2f}"
+    if 0 < value < 0.001:
+        return "under 0.001"
     return f"{figures.short_count(value)}" if value >= 100 else f"{value:.3g}"
 
 

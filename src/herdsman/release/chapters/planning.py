@@ -43,12 +43,13 @@ def _compared(journey: Journey, plan: Mapping[str, Any]) -> Table:
         ("training tokens", chapters["compute"]["tokens"], record.get("tokens")),
         (label("flops_whole"), chapters["compute"]["flops_whole"], record.get("flops.with_attention")),
     ]
+    on_gpus = plan["device"] != "cpu"  # of a CPU, plan and trainer know different peaks
     for phase in plan["phases"]:
         actual = reached.get(phase["name"], {})
         planned = read_figures({name: phase[name] for name in ("step_seconds", "mfu", "memory")})
         pairs += [
             (f"a step of {phase['name']}", planned["step_seconds"], actual.get("seconds")),
-            (f"MFU of {phase['name']}", planned["mfu"], actual.get("mfu_causal")),
+            (f"MFU of {phase['name']}", planned["mfu"], actual.get("mfu_causal") if on_gpus else None),
             (f"memory of {phase['name']}", planned["memory"], actual.get("memory_allocated_bytes")),
         ]
     if account:
@@ -69,18 +70,18 @@ def _compared(journey: Journey, plan: Mapping[str, Any]) -> Table:
     ]
     note = (
         f"Planned for {plan['gpus']:,} x {plan['hardware']}. Steps, MFU and memory are medians and peaks of what was "
-        "measured; memory is compared on GPUs, for of a CPU's only that of the whole process is known. Energy is not "
-        "metered, but follows from time."
+        "measured; MFU and memory are compared on GPUs, for a CPU's peak and the model's part of its memory are not "
+        "known. Energy is not metered, but follows from time."
     )
     return Table(
-        "What was planned, and what came", ("", "planned", "range", "actual", "off"), rows, note, text_columns=(0,)
+        "What was planned, and what came", ("", "planned", "range", "actual", ""), rows, note, text_columns=(0,)
     )
 
 
 def _verdict(figure: Figure, actual: float) -> str:
-    """How far off it is, or that it is as planned; the range counts, not the value."""
+    """As planned within half a percent, in range, or how far off."""
     off = f"{100 * (actual / figure.value - 1):+.0f}%" if figure.value else ""
-    return "in range" if figure.holds(actual) or off in ("+0%", "-0%") else off
+    return "as planned" if off in ("+0%", "-0%") else "in range" if figure.holds(actual) else f"{off} off"
 
 
 def _wall_seconds(journey: Journey) -> float:
