@@ -43,7 +43,7 @@ def scaled_schedule(
     factor = tokens / before
     by_batch = batch_tokens / max(phase.batch_tokens for phase in pretrain.phases)
     by_size = published_peak(new_parameters) / published_peak(parameters)
-    phases = [_scaled(phase, factor, by_batch) for phase in pretrain.phases]
+    phases = _renamed([_scaled(phase, factor, by_batch) for phase in pretrain.phases], pretrain.phases)
     update: dict[str, Any] = {
         "phases": phases,
         "peak_learning_rate": _times(pretrain.peak_learning_rate, by_size),
@@ -72,6 +72,22 @@ def _scaled(phase: Phase, factor: float, by_batch: float) -> Phase:
             "gate": gate and _scaled_gate(gate, factor),
         }
     )
+
+
+def _renamed(phases: list[Phase], before: list[Phase]) -> list[Phase]:
+    """Phases named for their batches, as the presets' are, are named for their new ones, where these still differ."""
+    pairs = zip(phases, before, strict=True)
+    names = [
+        _batch_name(new.batch_tokens) if old.name == _batch_name(old.batch_tokens) else old.name for new, old in pairs
+    ]
+    if len(set(names)) < len(names):
+        return phases
+    return [phase.model_copy(update={"name": name}) for phase, name in zip(phases, names, strict=True)]
+
+
+def _batch_name(tokens: int) -> str:
+    """As in "4M": 4 x 2**20 tokens, or "512K"."""
+    return f"{round(tokens / 2**20)}M" if tokens >= 2**20 else f"{round(tokens / 2**10)}K"
 
 
 def _rows(wanted: float) -> int:
