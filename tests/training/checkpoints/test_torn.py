@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import distributed
 
+from herdsman.files import write_text
 from herdsman.training.checkpoints.options import CheckpointOptions
 from herdsman.training.checkpoints.store import Checkpoints
 from tests.processes import RankError, run
@@ -115,7 +116,7 @@ def saves_until_killed(folder: Path, seconds: float) -> None:
         checkpoints.save(step, step, {f"model.{rank}": torch.full((1_000_000,), float(step))}, {})
         assert checkpoints.wait()
         if rank == 0:
-            (folder.parent / "durable").write_text(str(step))
+            write_text(folder.parent / "durable", str(step))  # whole, for this rank is killed too
 
 
 def test_a_kill_at_any_moment_costs_at_most_the_save_in_progress(tmp_path: Path) -> None:
