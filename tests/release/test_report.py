@@ -6,7 +6,6 @@ import itertools
 import re
 import subprocess
 import sys
-import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -137,7 +136,7 @@ def test_any_missing_key_of_a_summary_is_no_obstacle(tmp_path: Path, stage: str)
         write_report(tmp_path, tmp_path / "report.html")
 
 
-def test_needs_neither_torch_nor_a_second(tmp_path: Path) -> None:
+def test_needs_no_torch(tmp_path: Path) -> None:
     write_workspace(tmp_path)
     program = (
         "import sys, pathlib; from herdsman.release.report import write_report; root = pathlib.Path(sys.argv[1]); "
@@ -145,9 +144,6 @@ def test_needs_neither_torch_nor_a_second(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
-    start = time.process_time()
-    write_report(tmp_path, tmp_path / "report.html")
-    assert time.process_time() - start < 1.0
 
 
 def test_compare_marks_what_differs() -> None:
