@@ -82,7 +82,10 @@ def test_an_answer_that_takes_too_long_is_cut_off_at_last(model_folders: list[Pa
         listening = threading.Thread(target=listen)
         listening.start()
         deadline = time.monotonic() + 20
-        while 'herdsman_engine_running{model="random"} 16' not in httpx.get(f"{server.address}/metrics").text:
+        # Some at least: all 16 run together for some steps only, for a random model may end an answer at any token.
+        while not re.search(
+            r'herdsman_engine_running{model="random"} [1-9]', httpx.get(f"{server.address}/metrics").text
+        ):
             assert time.monotonic() < deadline
         started = time.monotonic()
         server.stop()
