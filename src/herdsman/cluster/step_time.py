@@ -32,8 +32,8 @@ SPREAD: dict[str, tuple[float, float]] = {
 }
 """Published seconds over estimated ones on H100, H200 and B200, from the fastest software (NVIDIA's) to the slowest
 (torchtitan's, on GPUs held at 500 W): how far a run on hardware that is not calibrated may come out. `published.check`
-prints them, and slower ones still: torchtitan's long sequences over context ranks."""
-CALIBRATED_SPREAD = (0.83, 1.2)  # of what the calibrated machine itself then measured, see docs/plan_layouts.md
+prints them, and slower ones still: torchtitan's sequences of 32K tokens and more."""
+CALIBRATED_SPREAD = (0.83, 1.2)  # of what the calibrated machine itself then measured, see docs/benchmarks/plan.md
 EXPOSED = 0.5  # of what goes from stage to stage: assumed; the rest hides behind work
 
 
